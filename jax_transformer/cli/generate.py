@@ -1,0 +1,63 @@
+"""``jax-transformer generate``."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def generate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder or an exported checkpoint.")],
+    prompt: Annotated[str | None, typer.Option(help="Text to continue.", show_default=False)] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="UTF-8 file that holds the text to continue.", show_default=False)
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 200,
+    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from this many most likely tokens.", show_default=False)] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the most likely tokens that reach this sum.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    framework: Annotated[Literal["jax", "torch"], typer.Option(help="Which implementation computes.")] = "jax",
+) -> None:
+    """Continue a text with a trained model.
+
+    The text is streamed to the terminal as it is made.
+
+    Example: jax-transformer generate runs/quickstart --prompt "The language" --top-k 50
+    """
+    from jax_transformer.cli.process import prepare
+    from jax_transformer.config.load import load_config, make_config
+    from jax_transformer.config.run import Run
+    from jax_transformer.config.sampling import Sampling
+
+    settings = make_config(Sampling, {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}, "options")
+    text = _read_prompt(prompt, prompt_file)
+    config = load_config(folder)
+    prepare(config.model if isinstance(config, Run) else config)
+    package = {"jax": "jax_transformer", "torch": "torch_reference"}[framework]
+    stream_text = import_module(f"{package}.generate.text").stream_text
+    sys.stdout.write(text)
+    for piece in stream_text(folder, text, settings, max_new_tokens):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
+    from jax_transformer.config.errors import DataError
+
+    if (prompt is None) == (prompt_file is None):
+        raise DataError("give the text to continue as --prompt TEXT or as --prompt-file PATH, one of the two")
+    if prompt is not None:
+        return prompt
+    assert prompt_file is not None
+    try:
+        return prompt_file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--prompt-file {prompt_file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"--prompt-file {prompt_file}: byte {error.start} is not UTF-8; save the file as UTF-8") from error

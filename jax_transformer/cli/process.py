@@ -1,0 +1,41 @@
+"""Settings of the whole process, which only a command may choose, and only before JAX is imported."""
+
+import ctypes
+import os
+import platform
+from importlib.metadata import entry_points
+
+from jax_transformer.config.model import Model
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+
+
+def prepare(model: Model | None = None) -> None:
+    """Set up a process that is about to compute with ``model``: 64-bit numbers if it uses them, and memory that is kept."""
+    if model is not None and "float64" in (model.dtype.param, model.dtype.compute, model.dtype.logits):
+        enable_float64()
+    if not _has_accelerator():
+        _keep_freed_memory()
+
+
+def enable_float64() -> None:
+    """Let JAX make 64-bit arrays; it reads this when it is imported."""
+    os.environ["JAX_ENABLE_X64"] = "true"
+
+
+def _has_accelerator() -> bool:
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return platforms != "cpu" and (bool(platforms) or bool(entry_points(group="jax_plugins")))
+
+
+def _keep_freed_memory() -> None:
+    """Stop glibc from returning a step's large temporaries to the kernel, which hands them back page by page.
+
+    Worth 1.45x in training speed for a model of a million parameters on CPU. Other C libraries are left alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,34 @@
+"""``jax-transformer train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jax_transformer.cli.arguments import Overrides
+
+
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A run or model config: file, folder or preset, as in quickstart.")],
+    overrides: Overrides = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: runs/ and the config's name.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest good checkpoint in the folder.")] = False,
+) -> None:
+    """Train a model from a config.
+
+    The run folder gets checkpoints, metrics, the loss curve and the exported weights. Ctrl-C saves and stops.
+
+    Example: jax-transformer train quickstart train.steps=200 --folder runs/first
+    """
+    from jax_transformer.cli.process import prepare
+    from jax_transformer.config.load import load_run
+
+    run = load_run(config, overrides or [])
+    folder = folder or Path("runs") / Path(config).stem
+    prepare(run.model)
+    from jax_transformer.train.loop import train as run_training
+
+    run_training(run, folder, resume=resume)
+    typer.echo(f"run folder: {folder}")

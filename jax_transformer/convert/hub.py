@@ -1,0 +1,156 @@
+"""The hub: a flat map from ``torch_reference`` parameter names to arrays; on disk, an exchange folder. Framework-free.
+
+An exchange folder holds ``config.json``, where there is one ``tokenizer.json``, and the weights: ``model.safetensors``, or
+numbered shards and ``model.safetensors.index.json``. ``model.sha256`` (the format of ``sha256sum``) guards them, because
+safetensors has no checksum: a flipped bit would load silently.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import ml_dtypes
+import numpy as np
+
+from jax_transformer.config import Model
+from jax_transformer.config.document import read_document
+from jax_transformer.config.errors import WeightsError
+from jax_transformer.config.load import load_config, to_json
+from jax_transformer.convert.safetensors_file import TensorInfo
+from jax_transformer.convert.weights_reader import WeightsReader, open_weights
+from jax_transformer.convert.weights_writer import write_weights
+
+__all__ = [
+    "HasJson",
+    "TensorInfo",
+    "TokenizerSource",
+    "WeightsReader",
+    "cast",
+    "check_finite",
+    "check_shapes",
+    "exchange_files",
+    "numpy_dtype",
+    "open_weights",
+    "read_config",
+    "stored_dtype",
+    "with_param_dtype",
+    "write_weights",
+]
+
+_FLOATS = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+@runtime_checkable
+class HasJson(Protocol):
+    """A tokenizer that can write itself as a ``tokenizer.json``."""
+
+    def to_json(self) -> str: ...
+
+
+TokenizerSource = str | Path | HasJson
+"""A ``tokenizer.json``, or an object that can write one."""
+
+
+def read_config(folder: str | Path) -> Model:
+    """The model config of an exchange folder.
+
+    Raises WeightsError where the folder has none, ConfigError where it is not valid.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise WeightsError(f"{folder}: has no config.json; wanted an exchange folder, which save_pretrained and convert write")
+    foreign = read_document(path).tree.keys() & {"model_type", "architectures", "transformers_version"}
+    if foreign:
+        raise WeightsError(f"{path}: is the config of a Hugging Face model (it has {sorted(foreign)}), not one of ours")
+    config = load_config(path)
+    if not isinstance(config, Model):
+        raise WeightsError(f"{path}: is the config of a run; wanted that of a model")
+    return config
+
+
+def exchange_files(config: Model, tokenizer: TokenizerSource | None) -> dict[str, bytes]:
+    """The files beside the weights: config and tokenizer. Raises WeightsError where the file of the tokenizer is missing."""
+    files = {"config.json": to_json(config).encode() + b"\n"}
+    if isinstance(tokenizer, HasJson):
+        files["tokenizer.json"] = tokenizer.to_json().encode()
+    elif tokenizer is not None:
+        if not Path(tokenizer).is_file():
+            raise WeightsError(f"{tokenizer}: no such tokenizer file; wanted the path of a tokenizer.json")
+        files["tokenizer.json"] = Path(tokenizer).read_bytes()
+    return files
+
+
+def stored_dtype(weights: WeightsReader, config: Model) -> str:
+    """The dtype of the weights, which has to be one for all of them and the one of ``config``, by its name there.
+
+    Raises WeightsError otherwise.
+    """
+    found: dict[str, str] = {}
+    for name, info in weights.items():
+        found.setdefault(str(info.dtype), name)
+    if found.keys() != {config.dtype.param}:
+        raise WeightsError(
+            f"the weights are {found} (dtype: first tensor of it), but config.json says dtype.param={config.dtype.param} "
+            "for all; give a dtype explicitly to cast them"
+        )
+    return config.dtype.param
+
+
+def with_param_dtype(config: Model, dtype: str | None) -> Model:
+    """``config`` with parameters of ``dtype``; None changes nothing. Raises WeightsError for a dtype that is none."""
+    if dtype is None:
+        return config
+    numpy_dtype(dtype)
+    return config.model_copy(update={"dtype": config.dtype.model_copy(update={"param": dtype})})
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The numpy dtype that a config calls ``name``. Raises WeightsError where there is none."""
+    if name not in _FLOATS:
+        raise WeightsError(f"dtype {name!r} is unknown; wanted one of {sorted(_FLOATS)}")
+    return _FLOATS[name]
+
+
+def check_shapes(wanted: Mapping[str, tuple[int, ...]], available: Mapping[str, Any]) -> None:
+    """``available`` (name to anything with a ``shape``) must be exactly the tensors of ``wanted``.
+
+    Raises WeightsError that lists every missing, unexpected and misshapen tensor at once.
+    """
+    problems = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in available]
+    problems += [f"unexpected: {name} {list(available[name].shape)}" for name in available if name not in wanted]
+    problems += [
+        f"shape: {name} is {list(available[name].shape)}, wanted {list(shape)}"
+        for name, shape in wanted.items()
+        if name in available and tuple(available[name].shape) != shape
+    ]
+    if problems:
+        raise WeightsError("the weights do not fit the model's config:\n  " + "\n  ".join(problems))
+
+
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raises WeightsError that names the tensor and counts its NaN and infinite values."""
+    if array.dtype in _FLOATS.values() and not (finite := np.isfinite(array)).all():
+        raise WeightsError(
+            f"tensor {name!r}: {array.size - int(finite.sum())} of {array.size} values are not finite; the weights are damaged "
+            "or diverged in training (check_finite=False loads them all the same)"
+        )
+
+
+def cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    """``array`` rounded to the nearest of ``dtype``; the same array where that is its dtype.
+
+    Raises WeightsError where a finite value becomes infinite, or ``array`` is not floating-point.
+    """
+    if array.dtype not in _FLOATS.values():
+        raise WeightsError(f"tensor {name!r}: dtype {array.dtype} is not floating-point; it cannot become {dtype}")
+    if array.dtype == numpy_dtype(dtype):
+        return array
+    with np.errstate(over="ignore"):
+        result = array.astype(numpy_dtype(dtype))
+    lost = np.isfinite(array) & ~np.isfinite(result)
+    if lost.any():
+        raise WeightsError(
+            f"tensor {name!r}: {int(lost.sum())} of {array.size} values overflow {dtype}, the largest is "
+            f"{float(np.abs(array[lost]).max()):.4g}; keep {array.dtype} or choose a dtype with a larger range"
+        )
+    return result

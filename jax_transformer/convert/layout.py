@@ -1,0 +1,215 @@
+"""JAX parameters <-> hub tensors, by structure: a few leaf rules driven by shape and metadata, no line per variant.
+
+===================================  ==================================================================
+JAX                                  hub
+===================================  ==================================================================
+``p.kernel [*batch, in..., out...]``  ``p.weight [*batch, out, in]``, its in and out dims flattened
+``p.scale``, ``p.embedding``           ``p.weight``, unchanged
+``p.bias [*batch, out...]``           ``p.bias [*batch, out]``
+``p.slots.<s>.q [R, ...]``            ``p.layers.<r * P + s>.q [...]`` for each repeat r; P slots
+``p.tail.<i>.q``                      ``p.layers.<R * P + i>.q``
+===================================  ==================================================================
+
+Values are moved, never computed: any tree of the same structure (gradients, moments) takes the same way, bit by bit.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from jax_transformer.config.errors import WeightsError
+from jax_transformer.convert.hub import check_shapes
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+_SLOT = re.compile(r"((?:.*\.)?)slots\.(\d+)\.(.+)")
+_TAIL = re.compile(r"((?:.*\.)?)tail\.(\d+)\.(.+)")
+
+Index = tuple[slice, ...]
+"""Part of an array: one slice per dimension."""
+
+ReadRows = Callable[[str, slice], np.ndarray]
+"""Rows of a hub tensor, by its name; all of it for ``slice(None)``."""
+
+
+class ParamSpec(Protocol):
+    """What the layout needs of a parameter's spec; ``jax_transformer.nn.params.ParamSpec`` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def axes(self) -> tuple[str, ...]: ...
+    @property
+    def contracted(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One hub tensor and the parameter, or the repeat ``index`` of a stacked parameter, that it is."""
+
+    hub_name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    jax_path: str
+    index: int | None
+
+
+def hub_entries(specs: Mapping[str, ParamSpec]) -> list[Entry]:
+    """The hub tensors of a model, in the order of its parameters and repeats.
+
+    Raises WeightsError where a parameter has no rule, or two would become one tensor.
+    """
+    stacks = _stacks(specs)
+    entries: dict[str, Entry] = {}
+    for path, spec in specs.items():
+        for name, index in _layers(path, spec, stacks):
+            entry = Entry(_rename(name), _hub_shape(path, spec, index is not None), np.dtype(spec.dtype), path, index)
+            if other := entries.get(entry.hub_name):
+                raise WeightsError(f"parameters {other.jax_path} and {path} would both be tensor {entry.hub_name!r}")
+            entries[entry.hub_name] = entry
+    return list(entries.values())
+
+
+def check_names(specs: Mapping[str, ParamSpec], available: Mapping[str, Any]) -> None:
+    """``available`` (name to anything with a ``shape``) must be exactly the hub tensors of ``specs``.
+
+    Raises WeightsError that lists every missing, unexpected and misshapen tensor at once.
+    """
+    check_shapes({entry.hub_name: entry.shape for entry in hub_entries(specs)}, available)
+
+
+def to_hub(params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> Iterator[tuple[str, np.ndarray]]:
+    """Streams the hub tensors of ``params``, one layer at a time. Arrays keep their own dtype.
+
+    Raises WeightsError where ``params`` do not have the paths and shapes of ``specs``.
+    """
+    shapes = {path: tuple(array.shape) for path, array in params.items()}
+    if wrong := sorted(
+        path for path in shapes.keys() | specs.keys() if path not in specs or shapes.get(path) != specs[path].shape
+    ):
+        raise WeightsError(
+            "parameters do not have the model's structure: "
+            + "; ".join(f"{path}: {shapes.get(path)}, wanted {specs[path].shape if path in specs else None}" for path in wrong)
+        )
+    for entry in hub_entries(specs):
+        array, spec = params[entry.jax_path], specs[entry.jax_path]
+        own = np.asarray(array if entry.index is None else array[entry.index])
+        yield entry.hub_name, own.transpose(_hub_order(entry, spec)).reshape(entry.shape)
+
+
+def from_hub(hub: Mapping[str, np.ndarray], specs: Mapping[str, ParamSpec]) -> dict[str, np.ndarray]:
+    """The parameters of ``specs`` from hub tensors, in the dtype that the tensors have.
+
+    Raises WeightsError where ``hub`` does not have exactly the tensors that the specs ask for.
+    """
+    check_names(specs, hub)
+    grouped = entries_by_param(specs)
+    return {path: read_param(lambda name, rows: hub[name][rows], grouped[path], spec) for path, spec in specs.items()}
+
+
+def entries_by_param(specs: Mapping[str, ParamSpec]) -> dict[str, list[Entry]]:
+    """``hub_entries`` grouped by parameter; those of a stacked one are in the order of its repeats."""
+    grouped: dict[str, list[Entry]] = {path: [] for path in specs}
+    for entry in hub_entries(specs):
+        grouped[entry.jax_path].append(entry)
+    return grouped
+
+
+def read_param(read: ReadRows, entries: Sequence[Entry], spec: ParamSpec, part: Index | None = None) -> np.ndarray:
+    """One parameter, or the ``part`` of it, from its hub tensors; ``read(name, rows)`` is asked for the rows it needs only.
+
+    Peak memory is the result and the rows of one hub tensor. Raises WeightsError where repeats differ in dtype.
+    """
+    bounds = [item.indices(size)[:2] for item, size in zip(part or (slice(None),) * len(spec.shape), spec.shape, strict=True)]
+    if entries[0].index is None:
+        return _read_entry(read, entries[0], spec, bounds)
+    result: np.ndarray | None = None
+    start, stop = bounds[0]
+    for row, entry in enumerate(entries[start:stop]):
+        layer = _read_entry(read, entry, spec, bounds[1:])
+        if result is None:
+            result = np.empty((stop - start, *layer.shape), layer.dtype)
+        if layer.dtype != result.dtype:
+            raise WeightsError(f"tensor {entry.hub_name!r} is {layer.dtype}, but {entries[start].hub_name!r} is {result.dtype}")
+        result[row] = layer
+    assert result is not None
+    return result
+
+
+def _read_entry(read: ReadRows, entry: Entry, spec: ParamSpec, bounds: Sequence[tuple[int, int]]) -> np.ndarray:
+    if not bounds:
+        return read(entry.hub_name, slice(None))
+    order = _hub_order(entry, spec)
+    own = spec.shape[len(spec.shape) - len(bounds) :]
+    start, stop = bounds[order[0]]
+    # The leading dimension of the hub's order, or the group it was flattened with, is the tensor's first axis.
+    width = entry.shape[0] // own[order[0]]
+    rows = read(entry.hub_name, slice(start * width, stop * width))
+    rows = rows.reshape(stop - start, *(own[axis] for axis in order[1:]))
+    rows = rows[(slice(None), *(slice(*bounds[axis]) for axis in order[1:]))]
+    return np.ascontiguousarray(rows.transpose(np.argsort(order)))
+
+
+def _hub_order(entry: Entry, spec: ParamSpec) -> list[int]:
+    """The axes of one repeat in the order of the hub: outputs before inputs for a kernel."""
+    rank = len(spec.shape) - (entry.index is not None)
+    if not _is_kernel(entry.jax_path):
+        return list(range(rank))
+    inputs = rank - len(spec.axes)
+    outputs = inputs + spec.contracted
+    return [*range(inputs), *range(outputs, rank), *range(inputs, outputs)]
+
+
+def _hub_shape(path: str, spec: ParamSpec, stacked: bool) -> tuple[int, ...]:
+    batch = spec.shape[stacked : len(spec.shape) - len(spec.axes)]
+    own = spec.shape[len(spec.shape) - len(spec.axes) :]
+    if _is_kernel(path):
+        if not 0 < spec.contracted < len(own):
+            raise WeightsError(
+                f"parameter {path}: {spec.contracted} of {len(own)} dims are inputs; a kernel has inputs and outputs"
+            )
+        return (*batch, math.prod(own[spec.contracted :]), math.prod(own[: spec.contracted]))
+    return (*batch, math.prod(own)) if path.endswith(".bias") and own else (*batch, *own)
+
+
+def _is_kernel(path: str) -> bool:
+    return path.rpartition(".")[2] == "kernel"
+
+
+def _rename(path: str) -> str:
+    prefix, _, leaf = path.rpartition(".")
+    if leaf not in _LEAVES or not prefix:
+        raise WeightsError(f"parameter {path}: no rule for {leaf!r}; a parameter ends in one of {', '.join(_LEAVES)}")
+    return f"{prefix}.{_LEAVES[leaf]}"
+
+
+def _layers(path: str, spec: ParamSpec, stacks: Mapping[str, tuple[int, int]]) -> list[tuple[str, int | None]]:
+    """Every path by layer that ``path`` stands for, with its repeat; a parameter outside a stack stands for itself."""
+    if slot := _SLOT.fullmatch(path):
+        repeats, period = stacks[slot[1]]
+        if spec.shape[:1] != (repeats,) or len(spec.shape) == len(spec.axes):
+            raise WeightsError(f"parameter {path}: shape {spec.shape} of axes {spec.axes} has no leading {repeats} repeats")
+        return [(f"{slot[1]}layers.{repeat * period + int(slot[2])}.{slot[3]}", repeat) for repeat in range(repeats)]
+    if tail := _TAIL.fullmatch(path):
+        repeats, period = stacks.get(tail[1], (0, 0))
+        return [(f"{tail[1]}layers.{repeats * period + int(tail[2])}.{tail[3]}", None)]
+    return [(path, None)]
+
+
+def _stacks(specs: Mapping[str, ParamSpec]) -> dict[str, tuple[int, int]]:
+    """Prefix of each stack to its repeats and slots."""
+    slots: dict[str, set[int]] = {}
+    repeats: dict[str, int] = {}
+    for path, spec in specs.items():
+        if match := _SLOT.fullmatch(path):
+            slots.setdefault(match[1], set()).add(int(match[2]))
+            repeats.setdefault(match[1], spec.shape[0] if spec.shape else 0)
+    for prefix, found in slots.items():
+        if found != set(range(len(found))):
+            raise WeightsError(f"{prefix}slots: has slots {sorted(found)}, wanted 0 to {len(found) - 1}")
+    return {prefix: (repeats[prefix], len(found)) for prefix, found in slots.items()}

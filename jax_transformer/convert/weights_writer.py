@@ -1,0 +1,183 @@
+"""Writes a folder of weights so that it is there whole or not at all."""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_transformer.config.errors import WeightsError
+from jax_transformer.convert.safetensors_file import TensorInfo, format_header
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHA256 = "model.sha256"
+
+Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Tensor name to shape and dtype."""
+
+_REPLACEABLE = re.compile(r".*\.(safetensors|json|sha256)|README\.md")
+_CHUNK = 4 * 2**20
+
+
+def write_weights(
+    folder: str | Path,
+    specs: Specs,
+    tensors: Iterable[tuple[str, np.ndarray]],
+    files: Mapping[str, bytes] | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+    overwrite: bool = False,
+) -> None:
+    """Writes ``tensors``, one at a time and in any order, and the small ``files`` beside them, as ``folder``.
+
+    Equal tensors give equal bytes. Everything goes to ``<folder>.tmp-<pid>`` first, is flushed to the disk, and takes the
+    name ``folder`` last: a killed export leaves nothing that looks finished. ``overwrite`` replaces a folder of weights.
+    Raises WeightsError where the folder exists, the disk is too small, or ``tensors`` are not exactly ``specs``.
+    """
+    small = files or {}
+    total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in specs.values())
+    with _new_folder(Path(folder).resolve(), total + sum(map(len, small.values())), overwrite) as temporary:
+        shards = _plan_shards(specs, max_shard_bytes)
+        weight_map = {name: file for file, part in shards.items() for name in part}
+        headers, places = {}, {}
+        for file, part in shards.items():
+            headers[file], positions = format_header(part)
+            places |= positions
+            (temporary / file).touch()
+        _write_tensors(temporary, specs, tensors, places, weight_map)
+        # The header comes last: until then the file begins with zeros and no reader accepts it.
+        for file, header in headers.items():
+            with (temporary / file).open("r+b") as stream:
+                stream.write(header)
+        if len(shards) > 1:
+            index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+            (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        sums = [f"{file_sha256(file)}  {file.name}\n" for file in sorted(temporary.iterdir())]
+        (temporary / SHA256).write_text("".join(sums))
+        for name, content in small.items():
+            (temporary / name).write_bytes(content)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _plan_shards(specs: Specs, max_shard_bytes: int) -> dict[str, dict[str, tuple[tuple[int, ...], np.dtype[Any]]]]:
+    shards: list[dict[str, tuple[tuple[int, ...], np.dtype[Any]]]] = [{}]
+    used = 0
+    for name, (shape, dtype) in sorted(specs.items()):
+        size = math.prod(shape) * dtype.itemsize
+        if shards[-1] and used + size > max_shard_bytes:
+            shards.append({})
+            used = 0
+        shards[-1][name] = (shape, dtype)
+        used += size
+    if len(shards) == 1:
+        return {SINGLE: shards[0]}
+    return {f"model-{number:05}-of-{len(shards):05}.safetensors": shard for number, shard in enumerate(shards, 1)}
+
+
+def _write_tensors(
+    folder: Path,
+    specs: Specs,
+    tensors: Iterable[tuple[str, np.ndarray]],
+    places: Mapping[str, TensorInfo],
+    weight_map: Mapping[str, str],
+) -> None:
+    left = set(specs)
+    for name, array in tensors:
+        if name not in left:
+            raise WeightsError(f"tensor {name!r} was given {'twice' if name in specs else 'but not announced'}")
+        left.remove(name)
+        if (array.shape, array.dtype) != specs[name]:
+            raise WeightsError(f"tensor {name!r}: got {array.dtype}{list(array.shape)}, announced as {specs[name]}")
+        with (folder / weight_map[name]).open("r+b") as stream:
+            stream.seek(places[name].offset)
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    if left:
+        raise WeightsError(f"tensors were announced but not given: {sorted(left)}")
+
+
+@contextmanager
+def _new_folder(folder: Path, num_bytes: int, overwrite: bool) -> Iterator[Path]:
+    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    try:
+        _sweep(folder)
+        _check_target(folder, overwrite)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if free < num_bytes:
+            raise WeightsError(f"{folder}: needs {num_bytes:,} bytes, the disk has {free:,} free")
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in [*temporary.iterdir(), temporary]:
+                _flush(file)
+            _take_place(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
+        raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}{full}") from error
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise WeightsError(f"{folder}: exists already; choose another place or pass overwrite=True")
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: is a file; a folder cannot replace it")
+    foreign = [item.name for item in folder.iterdir() if item.is_dir() or not _REPLACEABLE.fullmatch(item.name)]
+    if foreign:
+        raise WeightsError(f"{folder}: will not be replaced, it holds more than weights: {sorted(foreign)[:8]}")
+
+
+def _take_place(temporary: Path, folder: Path) -> None:
+    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(temporary, folder)
+    _flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed exports to ``folder`` left, and brings back a folder that one had moved aside."""
+    name = re.compile(re.escape(folder.name) + r"\.(tmp|old)-(\d+)")
+    for left in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        match = name.fullmatch(left.name)
+        if match is None or _alive(int(match[2])):
+            continue
+        if match[1] == "old" and not folder.exists():
+            os.rename(left, folder)
+        else:
+            shutil.rmtree(left)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

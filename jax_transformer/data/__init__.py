@@ -1,0 +1,1 @@
+"""Text to batches: tokenizers, sources, the train/validation split, packing into rows, and the resumable loader."""

@@ -1,0 +1,44 @@
+"""Whole models, built from their config."""
+
+import math
+from functools import partial
+
+import jax
+from flax import nnx
+
+from jax_transformer import config
+from jax_transformer.config.errors import ConfigError
+from jax_transformer.models.decoder import Decoder
+from jax_transformer.nn.params import param_specs
+
+MODEL = {config.Decoder: Decoder}
+
+
+def build_model(c: config.Model | config.Run, seed: int = 0) -> Decoder:
+    """The model of a config, with initial values drawn from ``seed``."""
+    return _build(_model_config(c), jax.random.key(seed))
+
+
+def abstract_model(c: config.Model | config.Run) -> Decoder:
+    """The same model with shapes and dtypes in place of arrays."""
+    return jax.eval_shape(partial(_build, _model_config(c)), jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def count_parameters(c: config.Model | config.Run) -> int:
+    """Number of parameters, tied ones once; makes no arrays."""
+    return sum(math.prod(spec.shape) for spec in param_specs(abstract_model(c)).values())
+
+
+def _build(c: config.Model, key: jax.Array) -> nnx.Module:
+    return MODEL[type(c)](c, key)
+
+
+def _model_config(c: config.Model | config.Run) -> config.Model:
+    c = c.model if isinstance(c, config.Run) else c
+    wide = [name for name in ("param", "compute", "logits") if getattr(c.dtype, name) == "float64"]
+    if wide and not jax.config.jax_enable_x64:
+        raise ConfigError(
+            f"dtype.{wide[0]}=float64 needs 64-bit mode, which JAX would otherwise silently reduce to float32: "
+            'call jax.config.update("jax_enable_x64", True) first'
+        )
+    return c

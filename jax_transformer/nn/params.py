@@ -1,0 +1,82 @@
+"""Parameters: how one is made, what its metadata says, and the flat view ``{dotted path: array}`` of a whole model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Key
+
+from jax_transformer.config import Dtype
+
+Params = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """What is known of a parameter without its values."""
+
+    shape: tuple[int, ...]
+    dtype: jnp.dtype
+    axes: tuple[str, ...]
+    """Logical name of each own dimension; a stacked parameter has one more leading dimension, the repeats."""
+    contracted: int
+    """How many of its own leading dimensions its matmul sums over; 0 where there is no matmul."""
+
+    @property
+    def batch_dims(self) -> int:
+        """Leading dimensions that only stack copies of the parameter."""
+        return len(self.shape) - len(self.axes)
+
+
+class Maker:
+    """Hands out initialised parameters while a model is being built."""
+
+    def __init__(self, key: Key[Array, ""], dtype: Dtype, std: float, residual_std: float):
+        self.rngs = nnx.Rngs(params=key)
+        self.dtype = dtype
+        self.std = std
+        self.residual_std = residual_std
+
+    def with_key(self, key: Key[Array, ""]) -> "Maker":
+        """The same recipe with other randomness."""
+        return Maker(key, self.dtype, self.std, self.residual_std)
+
+    def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], contracted: int = 0, std: float | None = None) -> nnx.Param:
+        """Normal values with ``std`` (default: the model's ``init.std``)."""
+        wide = jnp.promote_types(self.dtype.param, jnp.float32)
+        values = jax.random.normal(self.rngs.params(), shape, wide) * (self.std if std is None else std)
+        return nnx.Param(values.astype(self.dtype.param), axes=axes, contracted=contracted)
+
+    def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+        """One value everywhere: 1 for scales, 0 for biases."""
+        return nnx.Param(jnp.full(shape, value, self.dtype.param), axes=axes, contracted=0)
+
+
+def get_params(model: nnx.Module) -> Params:
+    """The model's parameters by dotted path, for example ``stack.slots.0.attn.q_proj.kernel``."""
+    return {_dotted(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(model))}
+
+
+def with_params(model: nnx.Module, params: Mapping[str, jax.Array]) -> nnx.Module:
+    """A copy of ``model`` (concrete or abstract) that holds ``params``; every name must be given."""
+    graphdef, state = nnx.split(model)
+    flat = [(path, variable.replace(params[_dotted(path)])) for path, variable in nnx.to_flat_state(state)]
+    return nnx.merge(graphdef, nnx.from_flat_state(flat))
+
+
+def param_specs(model: nnx.Module) -> dict[str, ParamSpec]:
+    """Spec of every parameter of a concrete or an abstract model, by dotted path."""
+    flat = nnx.to_flat_state(nnx.state(model))
+    return {_dotted(path): _spec(variable) for path, variable in flat}
+
+
+def _spec(variable: nnx.Variable) -> ParamSpec:
+    value = variable.get_value()
+    metadata = variable.get_metadata()
+    return ParamSpec(tuple(value.shape), jnp.dtype(value.dtype), metadata["axes"], metadata["contracted"])
+
+
+def _dotted(path: tuple) -> str:
+    return ".".join(str(part) for part in path)

@@ -1,0 +1,45 @@
+"""Global test settings: eight fake CPU devices, 64-bit numbers, no rank promotion, fixed seeds.
+
+Set through ``jax.config`` rather than the environment, so that processes started by a test begin as a user's would.
+"""
+
+import contextlib
+import os
+import zlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+with contextlib.suppress(ImportError):  # the tests that need no torch run without it
+    import torch
+
+    torch.set_num_threads(1)
+
+settings.register_profile(
+    "laws",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("laws")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A seed of the test's own: the same on every run, different between tests and parameters."""
+    return zlib.crc32(request.node.name.encode())
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    """A numpy generator with the test's seed."""
+    return np.random.default_rng(seed)

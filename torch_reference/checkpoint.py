@@ -1,0 +1,78 @@
+"""Exchange folders <-> PyTorch models; parameter names are hub names. Twin of ``jax_transformer.convert.pretrained``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jax_transformer.convert import hub
+from torch_reference.models import build_model
+from torch_reference.models.decoder import Decoder
+
+
+def save_pretrained(
+    model: Decoder,
+    path: str | Path,
+    tokenizer: hub.TokenizerSource | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+    overwrite: bool = False,
+) -> None:
+    """Writes ``model`` as an exchange folder, the same bytes as the JAX model with these weights would.
+
+    Raises WeightsError where ``path`` exists and ``overwrite`` is off, or where the disk is too small.
+    """
+    state = model.state_dict()
+    announced = {name: (tuple(tensor.shape), _numpy_dtype(tensor)) for name, tensor in state.items()}
+    files = hub.exchange_files(model.config, tokenizer)
+    hub.write_weights(path, announced, state_to_hub(state), files, max_shard_bytes, overwrite)
+
+
+def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bool = True) -> Decoder:
+    """The model of an exchange folder, its config as ``.config``.
+
+    ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. Raises WeightsError for weights that are
+    damaged, do not fit the config, or are not finite; ConfigError for a config that is not valid.
+    """
+    config = hub.read_config(path)
+    weights = hub.open_weights(path)
+    if dtype is None:
+        hub.stored_dtype(weights, config)
+    config = hub.with_param_dtype(config, dtype)
+    with torch.device("meta"):
+        model = build_model(config)
+    hub.check_shapes({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, weights)
+    for name in weights:
+        array = weights.read(name)
+        if check_finite:
+            hub.check_finite(name, array)
+        owner, _, leaf = name.rpartition(".")
+        tensor = to_tensor(hub.cast(name, array, config.dtype.param))
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
+    return model
+
+
+def state_to_hub(state: dict[str, Tensor]) -> Iterator[tuple[str, np.ndarray]]:
+    """Streams a ``state_dict``, or any tensors by parameter name (gradients, moments), as hub arrays."""
+    return ((name, to_array(tensor)) for name, tensor in state.items())
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """``array`` as a tensor that shares its memory, bit by bit; torch knows no numpy bfloat16."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """``tensor`` as an array, bit by bit; the inverse of ``to_tensor``."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _numpy_dtype(tensor: Tensor) -> np.dtype:
+    return to_array(torch.empty(0, dtype=tensor.dtype)).dtype
