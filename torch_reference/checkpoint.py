@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jax_transformer.convert import hub
-from torch_reference.models import build_model
+from torch_reference.models import abstract_model
 from torch_reference.models.decoder import Decoder
 
 
@@ -41,8 +41,7 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
     if dtype is None:
         hub.stored_dtype(weights, config)
     config = hub.with_param_dtype(config, dtype)
-    with torch.device("meta"):
-        model = build_model(config)
+    model = abstract_model(config)
     hub.check_shapes({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, weights)
     for name in weights:
         array = weights.read(name)

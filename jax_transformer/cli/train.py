@@ -9,7 +9,9 @@ from jax_transformer.cli.arguments import Overrides
 
 
 def train(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A run or model config: file, folder or preset, as in quickstart.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A run or model config: file, folder or preset, as in quickstart.")
+    ],
     overrides: Overrides = None,
     folder: Annotated[
         Path | None, typer.Option(help="Run folder. Default: runs/ and the config's name.", show_default=False)

@@ -1,10 +1,11 @@
 """Pydantic's findings -> one error that names file, line, path, what was got, what was wanted and the likely fix."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from jax_transformer.config.base import Config
 from jax_transformer.config.document import Document, KeyPath, show_path
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.suggest import closest, did_you_mean
@@ -29,34 +30,30 @@ _WANTED = {
 
 def explain(error: ValidationError, document: Document, root: Any) -> ConfigError:
     """Every finding on a line of its own; ``root`` is the config class (or union) that was checked."""
-    findings = error.errors(include_url=False)
-    places = [locate(root, finding["loc"]) for finding in findings]
-    suggested: set[KeyPath] = set()
+    findings = [(finding, *locate(root, finding["loc"])) for finding in error.errors(include_url=False)]
+    meant: set[KeyPath] = set()
     lines: list[tuple[KeyPath, str]] = []
-    for finding, (path, owner) in zip(findings, places, strict=True):
+    for finding, path, owner in findings:
         if finding["type"] == "extra_forbidden" and owner is not None:
-            near, text = _unknown_field(path, owner.model_fields, document, root)
-            suggested.update((*path[:-1], name) for name in near[:1])
+            near, text = _unknown_field(path, owner, document, root)
+            meant.update((*path[:-1], name) for name in near[:1])
             lines.append((path, text))
-    for finding, (path, owner) in zip(findings, places, strict=True):
+    for finding, path, owner in findings:
         if finding["type"] == "extra_forbidden" and owner is not None:
             continue
-        if finding["type"] == "missing" and path in suggested:
-            continue  # the misspelt key is this one
-        if finding["type"] == "too_short" and any(other[: len(path)] == path for other, _ in places if other != path):
+        if finding["type"] == "missing" and path in meant:
+            continue  # a misspelt key was this one
+        if finding["type"] == "too_short" and any(other[: len(path)] == path for _, other, _ in findings if other != path):
             continue  # pydantic counts only the items that passed
-        if finding["type"] == "union_tag_not_found":
-            path, text = _missing_kind(path, document, root)
-            lines.append((path, text))
-        else:
-            lines.append((path, _describe(finding, path, document, root)))
+        lines.append(_describe(finding, path, document, root))
     problems = [f"{document.origin(path)}: {show_path(path)}: {text}" for path, text in lines]
     head = f"{len(problems)} problems in the config:\n  " if len(problems) > 1 else ""
     return ConfigError(head + "\n  ".join(problems))
 
 
-def _unknown_field(path: KeyPath, known: Iterable[str], document: Document, root: Any) -> tuple[list[str], str]:
-    name, known = str(path[-1]), list(known)
+def _unknown_field(path: KeyPath, owner: type[Config], document: Document, root: Any) -> tuple[list[str], str]:
+    """The names it may have been meant to be, and the message."""
+    name, known = str(path[-1]), list(owner.model_fields)
     if path == ("model",):
         return [], "unknown field: this config is a model itself; leave out 'model.'"
     near = closest(name, known, taken=_value_at(document.tree, path[:-1]))
@@ -68,35 +65,38 @@ def _unknown_field(path: KeyPath, known: Iterable[str], document: Document, root
     return [], f"unknown field; wanted one of {', '.join(known)}"
 
 
-def _missing_kind(path: KeyPath, document: Document, root: Any) -> tuple[KeyPath, str]:
-    value = _value_at(document.tree, path)
-    kinds = ", ".join(str(kind_of(cls)) for cls in classes(annotation_at(root, path, document.tree)))
-    typos = [key for key in value if closest(key, ["kind"])] if isinstance(value, dict) else []
-    if typos:
-        return (*path, typos[0]), f"unknown field; did you mean 'kind'? It is one of {kinds}"
-    return path, f"missing field 'kind', one of {kinds}"
+def _describe(finding: Mapping[str, Any], path: KeyPath, document: Document, root: Any) -> tuple[KeyPath, str]:
+    """The key path to blame and what is wrong with it."""
+    annotation = annotation_at(root, path, document.tree)
+    kinds = [kind for cls in classes(annotation) if (kind := kind_of(cls))]
+    match finding["type"]:
+        case "missing":
+            return path, "missing field"
+        case "value_error":
+            return path, str(finding["ctx"]["error"])
+        case "literal_error":
+            return path, _wrong_choice(finding["input"], [str(value) for value in get_args(_literal(annotation))])
+        case "union_tag_invalid":
+            return (*path, "kind"), _wrong_choice(finding["ctx"]["tag"], kinds)
+        case "union_tag_not_found":
+            typo = next((key for key in finding["input"] if closest(key, ["kind"])), None)
+            choices = ", ".join(kinds)
+            if typo is not None:
+                return (*path, typo), f"unknown field; did you mean 'kind'? It is one of {choices}"
+            return path, f"missing field 'kind', one of {choices}"
+    return path, f"got {_show(finding['input'])}{_wanted(finding, kinds)}"
 
 
-def _describe(finding: Mapping[str, Any], path: KeyPath, document: Document, root: Any) -> str:
-    kind, context, got = finding["type"], finding.get("ctx", {}), _show(finding["input"])
-    if kind == "missing":
-        return "missing field"
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "literal_error":
-        allowed = [str(value) for value in get_args(_literal(annotation_at(root, path, document.tree)))]
-        near = closest(str(finding["input"]), allowed)
-        return f"got {got}, wanted one of {', '.join(allowed) or context['expected']}{did_you_mean(near)}"
-    if kind == "union_tag_invalid":
-        allowed = [str(kind_of(cls)) for cls in classes(annotation_at(root, path, document.tree))]
-        return (
-            f"got kind {context['tag']!r}, wanted one of {', '.join(allowed)}{did_you_mean(closest(context['tag'], allowed))}"
-        )
-    if kind in ("model_type", "model_attributes_type") and isinstance(finding["input"], str):
-        return f"got {got}, wanted a mapping, as in {{kind: {finding['input']}}}"
-    if kind in _WANTED:
-        return f"got {got}, wanted {_WANTED[kind].format(**context)}"
-    return f"got {got}: {finding['msg']}"
+def _wrong_choice(got: Any, allowed: list[str]) -> str:
+    return f"got {_show(got)}, wanted one of {', '.join(allowed)}{did_you_mean(closest(str(got), allowed))}"
+
+
+def _wanted(finding: Mapping[str, Any], kinds: list[str]) -> str:
+    wanted = _WANTED.get(finding["type"])
+    if wanted is None:
+        return f": {finding['msg']}"
+    hint = f", as in {{kind: {finding['input']}}}" if kinds and isinstance(finding["input"], str) else ""
+    return f", wanted {wanted.format(**finding.get('ctx', {}))}{hint}"
 
 
 def _literal(annotation: Any) -> Any:

@@ -9,17 +9,21 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from jax_transformer.config.base import Config
-from jax_transformer.config.document import Document, dump_yaml, parse_json, read_document
+from jax_transformer.config.document import Document, KeyPath
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.explain import explain
 from jax_transformer.config.model import Model
 from jax_transformer.config.overrides import apply_overrides, merge
 from jax_transformer.config.run import Run
+from jax_transformer.config.strict_json import parse_json
+from jax_transformer.config.strict_yaml import dump_yaml, parse_yaml
 from jax_transformer.config.suggest import closest, did_you_mean
+from jax_transformer.config.tree import classes
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 SUFFIXES = (".yaml", ".yml", ".json")
+MAX_BYTES = 2**20
 FOLDER_FILES = ("config.yaml", "config.json")
 """Where a run folder and an exchange folder keep their config."""
 
@@ -100,8 +104,30 @@ def _presets() -> Path:
 def _read(path_or_preset_name: str | Path, beside: Path | None = None) -> Document:
     """Find and read a config, the ``model`` of a run expanded; a relative path is also tried in the folder ``beside``."""
     path = _find(path_or_preset_name, beside)
-    document = read_document(path)
+    document = _read_file(path)
     return _expand_model(document, path.parent) if _is_run(document) else document
+
+
+def _read_file(path: Path) -> Document:
+    """Read a ``.json`` file as JSON and any other as YAML.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no mapping in strict YAML or JSON.
+    """
+    label = str(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{label}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{label}: is larger than {MAX_BYTES} bytes: this is no config file")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{label}:{line}: byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8") from error
+    return parse_json(text, label) if path.suffix == ".json" else parse_yaml(text, label)
 
 
 def _find(path_or_preset_name: str | Path, beside: Path | None) -> Path:
@@ -129,11 +155,13 @@ def _short_names() -> dict[str, str]:
 
 
 def _is_run(document: Document) -> bool:
-    return "model" in document.tree
+    """A run has a ``model``; one that misspells it is known by its other keys."""
+    known = {name for cls in classes(Model) for name in cls.model_fields}
+    return "model" in document.tree or any(key in Run.model_fields and key not in known for key in document.tree)
 
 
 def _expand_model(document: Document, folder: Path) -> Document:
-    model = document.tree["model"]
+    model = document.tree.get("model")
     preset = model.get("preset") if isinstance(model, dict) else model
     if not isinstance(preset, str):
         return document
@@ -145,8 +173,13 @@ def _expand_model(document: Document, folder: Path) -> Document:
     if _is_run(base):
         raise ConfigError(f"{where}: model: {preset!r} is a run; wanted a model config")
     rest = {key: value for key, value in model.items() if key != "preset"} if isinstance(model, dict) else {}
-    below = Document({"model": base.tree}, {("model", *path): origin for path, origin in base.origins.items()})
+    below = Document({"model": base.tree}, _below("model", base))
     return merge(below, Document(document.tree | {"model": rest}, document.origins))
+
+
+def _below(key: str, document: Document) -> dict[KeyPath, str]:
+    """The document's origins once its tree hangs under ``key``."""
+    return {(key, *path): origin for path, origin in document.origins.items()}
 
 
 def _wrap(model: Document) -> Document:
@@ -156,8 +189,7 @@ def _wrap(model: Document) -> Document:
         "data": {"sequence_length": min(longest, 128) if type(longest) is int else 128},
         "train": {"steps": 200, "batch_size": 8, "warmup_steps": 20},
     }
-    label = model.origin(())
-    return Document(tree, {(): label} | {("model", *path): origin for path, origin in model.origins.items()})
+    return Document(tree, {(): model.origin(()), **_below("model", model)})
 
 
 def _check(document: Document, overrides: Sequence[str], root: Any) -> Any:

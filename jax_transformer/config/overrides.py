@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
-from jax_transformer.config.document import Document, KeyPath, parse_value, show_path
+from jax_transformer.config.base import Config
+from jax_transformer.config.document import Document, KeyPath, show_path
 from jax_transformer.config.errors import ConfigError
+from jax_transformer.config.strict_yaml import parse_value
 from jax_transformer.config.tree import annotation_at, classes, kind_of
 
 _SEGMENT = re.compile(r"\.?([A-Za-z_][\w-]*)|\.?([0-9]+)(?=[.\[]|$)|\[([0-9]+)\]")
@@ -90,7 +90,7 @@ def _default(root: Any, path: KeyPath) -> dict[str, Any]:
     """What a left-out mapping at ``path`` starts from: its default's kind and whatever differs from that kind's defaults."""
     owners = classes(annotation_at(root, path[:-1], None))
     default = next((cls.model_fields[path[-1]].default for cls in owners if path[-1] in cls.model_fields), None)
-    if not isinstance(default, BaseModel):
+    if not isinstance(default, Config):
         return {}
     kind = kind_of(type(default))
     return ({"kind": kind} if kind else {}) | default.model_dump(mode="json", exclude_defaults=True)

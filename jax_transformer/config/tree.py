@@ -5,8 +5,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from jax_transformer.config.base import Config
-
-KeyPath = tuple[str | int, ...]
+from jax_transformer.config.document import KeyPath
 
 
 def classes(annotation: Any) -> tuple[type[Config], ...]:

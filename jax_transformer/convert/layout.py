@@ -89,13 +89,10 @@ def to_hub(params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> Iterato
     Raises WeightsError where ``params`` do not have the paths and shapes of ``specs``.
     """
     shapes = {path: tuple(array.shape) for path, array in params.items()}
-    if wrong := sorted(
-        path for path in shapes.keys() | specs.keys() if path not in specs or shapes.get(path) != specs[path].shape
-    ):
-        raise WeightsError(
-            "parameters do not have the model's structure: "
-            + "; ".join(f"{path}: {shapes.get(path)}, wanted {specs[path].shape if path in specs else None}" for path in wrong)
-        )
+    wanted = {path: spec.shape for path, spec in specs.items()}
+    if wrong := sorted(path for path in shapes.keys() | wanted.keys() if shapes.get(path) != wanted.get(path)):
+        problems = "; ".join(f"{path}: {shapes.get(path, 'missing')}, wanted {wanted.get(path, 'none')}" for path in wrong)
+        raise WeightsError(f"parameters do not have the model's structure: {problems}")
     for entry in hub_entries(specs):
         array, spec = params[entry.jax_path], specs[entry.jax_path]
         own = np.asarray(array if entry.index is None else array[entry.index])
@@ -108,8 +105,12 @@ def from_hub(hub: Mapping[str, np.ndarray], specs: Mapping[str, ParamSpec]) -> d
     Raises WeightsError where ``hub`` does not have exactly the tensors that the specs ask for.
     """
     check_names(specs, hub)
-    grouped = entries_by_param(specs)
-    return {path: read_param(lambda name, rows: hub[name][rows], grouped[path], spec) for path, spec in specs.items()}
+
+    def read(name: str, rows: slice) -> np.ndarray:
+        return hub[name] if rows == slice(None) else hub[name][rows]
+
+    entries = entries_by_param(specs)
+    return {path: read_param(read, entries[path], spec) for path, spec in specs.items()}
 
 
 def entries_by_param(specs: Mapping[str, ParamSpec]) -> dict[str, list[Entry]]:

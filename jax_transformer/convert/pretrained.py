@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +37,7 @@ def save_pretrained(
     params, specs = get_params(model), param_specs(model)
     for name, array in params.items():
         if not array.is_fully_addressable:
-            raise WeightsError(
-                f"parameter {name} is spread over several processes; convert a checkpoint in one process"
-            )
+            raise WeightsError(f"parameter {name} is spread over several processes; convert a checkpoint in one process")
     files = hub.exchange_files(model.config, tokenizer)
     announced = {entry.hub_name: (entry.shape, entry.dtype) for entry in hub_entries(specs)}
     hub.write_weights(path, announced, to_hub(params, specs), files, max_shard_bytes, overwrite)
@@ -74,14 +72,14 @@ def load_pretrained(
     entries = entries_by_param(specs)
 
     def place(path: str, spec: ParamSpec) -> jax.Array:
-        def part(index: Index) -> np.ndarray:
+        def part(index: Index | None) -> np.ndarray:
             return read_param(read, entries[path], spec, index)
 
         if shardings is None:
-            return jnp.asarray(part((slice(None),) * len(spec.shape)))
+            return jnp.asarray(part(None))
         return jax.make_array_from_callback(spec.shape, shardings[path], part)
 
-    return with_params(model, {path: place(path, spec) for path, spec in specs.items()})
+    return cast(Decoder, with_params(model, {path: place(path, spec) for path, spec in specs.items()}))
 
 
 def convert(
@@ -102,7 +100,7 @@ def convert(
     if (src / "checkpoints").is_dir():
         source = _open_run(src, step)
     elif (src / "config.json").is_file():
-        source = _open_exchange(src, cast=dtype is not None)
+        source = _open_exchange(src, any_dtype=dtype is not None)
     else:
         raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (an exchange folder)")
     config = hub.with_param_dtype(source.config, dtype)
@@ -129,9 +127,7 @@ class _Source:
 def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
     config = load_config(folder / "config.yaml")
     if not isinstance(config, Run):
-        raise WeightsError(
-            f"{folder / 'config.yaml'}: is the config of a model; wanted that of a run"
-        )
+        raise WeightsError(f"{folder / 'config.yaml'}: is the config of a model; wanted that of a run")
     specs = _structure(config.model)
     params, _ = restore_params(folder / "checkpoints", step)
     wrong = sorted(path for path, array in params.items() if array.dtype != hub.numpy_dtype(config.model.dtype.param))
@@ -143,10 +139,10 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
     return _Source(config.model, shapes, to_hub(params, specs))
 
 
-def _open_exchange(folder: Path, cast: bool) -> _Source:
+def _open_exchange(folder: Path, any_dtype: bool) -> _Source:
     config = hub.read_config(folder)
     weights = hub.open_weights(folder)
-    if not cast:
+    if not any_dtype:
         hub.stored_dtype(weights, config)
     check_names(_structure(config), weights)
     shapes = {name: info.shape for name, info in weights.items()}

@@ -94,7 +94,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 def read_bytes(path: Path, offset: int, count: int) -> np.ndarray:
     """``count`` bytes of ``path`` from ``offset`` as uint8. Peak memory is the result itself."""
     buffer = np.empty(count, np.uint8)
-    view, done = memoryview(buffer), 0
+    view, done = buffer.data, 0
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(offset)

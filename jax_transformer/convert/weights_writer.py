@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def _write_tensors(
 
 
 @contextmanager
-def _new_folder(folder: Path, num_bytes: int, overwrite: bool) -> Iterator[Path]:
+def _new_folder(folder: Path, num_bytes: int, overwrite: bool) -> Generator[Path]:
     temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:
         _sweep(folder)

@@ -35,7 +35,8 @@ def cached_folder(cache: Path, key: str, build: Callable[[Path], None]) -> Path:
                 _build(folder, build)
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot write or read the token cache: {error.strerror or error}; free space there, or choose another folder"
+            f"{folder}: cannot write or read the token cache: {error.strerror or error}; free space or permission there, or "
+            "choose another folder"
         ) from error
     return folder
 
@@ -63,7 +64,7 @@ def _is_intact(folder: Path) -> bool:
     """Every file has the size and the checksum of the manifest, which is written last."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return isinstance(files, dict) and all(_describe(folder / name) == files[name] for name in files)
+        return bool(files) and all(_describe(folder / name) == files[name] for name in files)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
 

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Self, get_args
 
 import numpy as np
 import tokenizers
@@ -102,53 +103,58 @@ def _tokenise(data: config.Data, split: Split, vocab_size: int, folder: Path) ->
     tokenizer = build_tokenizer(data.tokenizer, _training_texts(data, split))
     _check_vocabulary(tokenizer, vocab_size)
     tokenizer.save(folder)
-    writers = {side: _Writer(folder, side, _dtype(tokenizer)) for side in get_args(Side)}
     content = ContentHash()
-    current: _Writer | None = None  # the side that the last piece went to, if its document goes on
-    for batch in _batches(pieces(data.source), PIECES_PER_CALL):
-        encoded = tokenizer.encode_batch([piece.text for piece in batch])
-        for piece, ids in zip(batch, encoded, strict=True):
+    with ExitStack() as stack:
+        sides = {side: stack.enter_context(_SideWriter(folder, side, tokenizer)) for side in get_args(Side)}
+        previous: _SideWriter | None = None
+        for piece, ids in _encoded(data, tokenizer):
             check_ids(ids, vocab_size, f"the tokens of {piece.text[:40]!r}")
             digest = piece.digest()
             content.add(digest, piece.last)
-            writer = writers[split.side(digest)]
-            if current not in (None, writer):
-                current.end_document()
-            writer.add(ids)
-            current = writer
-            if piece.last:
-                writer.add([] if tokenizer.eos_id is None else [tokenizer.eos_id])
-                writer.end_document()
-                current = None
-    for writer in writers.values():
-        writer.close()
+            writer = sides[split.side(digest)]
+            if previous is not None and previous is not writer:
+                previous.end_document()  # the rest of the document is on the other side
+            writer.add(ids, piece.last)
+            previous = None if piece.last else writer
     if content.hexdigest() != split.digest:
         raise DataError("data.source changed while it was being read; start again when nothing writes to it")
 
 
-class _Writer:
+class _SideWriter:
     """The growing files of one side."""
 
-    def __init__(self, folder: Path, side: Side, dtype: str) -> None:
-        self._dtype = dtype
+    def __init__(self, folder: Path, side: Side, tokenizer: Tokenizer) -> None:
+        self._dtype = _dtype(tokenizer)
+        self._end_of_document = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
         self._tokens = (folder / f"{side}.tokens").open("wb")
         self._ends_path = folder / f"{side}.ends"
         self._ends = array("q")
         self._count = 0
 
-    def add(self, ids: list[int]) -> None:
-        """Append tokens to the document at hand."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._tokens.close()
+        np.asarray(self._ends, "<i8").tofile(self._ends_path)
+
+    def add(self, ids: list[int], last: bool) -> None:
+        """Append to the document at hand; ``last``: it ends here, with the end-of-text token if there is one."""
+        ids = ids + self._end_of_document if last else ids
         self._tokens.write(np.asarray(ids, self._dtype).tobytes())
         self._count += len(ids)
+        if last:
+            self.end_document()
 
     def end_document(self) -> None:
         """The next token belongs to another document."""
         self._ends.append(self._count)
 
-    def close(self) -> None:
-        """Finish both files."""
-        self._tokens.close()
-        np.asarray(self._ends, "<i8").tofile(self._ends_path)
+
+def _encoded(data: config.Data, tokenizer: Tokenizer) -> Iterator[tuple[Piece, list[int]]]:
+    stream = pieces(data.source)
+    while batch := list(islice(stream, PIECES_PER_CALL)):
+        yield from zip(batch, tokenizer.encode_batch([piece.text for piece in batch]), strict=True)
 
 
 def _training_texts(data: config.Data, split: Split) -> Iterator[str]:
@@ -157,9 +163,3 @@ def _training_texts(data: config.Data, split: Split) -> Iterator[str]:
     for piece in pieces(data.source):
         if everything or split.side(piece.digest()) == "train":
             yield piece.text
-
-
-def _batches(items: Iterable[Piece], size: int) -> Iterator[list[Piece]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

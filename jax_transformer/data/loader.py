@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from jax_transformer.config.errors import DataError
+from jax_transformer.data.corpus import Corpus
 from jax_transformer.data.packing import Rows
 
 Batch = dict[str, Int32[np.ndarray, "rows length"]]
@@ -24,12 +25,13 @@ class TrainLoader:
     and a position saved with one number of processes resumes with another.
     """
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1) -> None:
+    def __init__(self, corpus: Corpus, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1) -> None:
         """``batch_size`` counts rows over all processes.
 
         Raises:
             DataError: fewer rows than one batch, or a batch that does not divide over the processes.
         """
+        rows = corpus.train
         if len(rows) < batch_size:
             raise DataError(
                 f"the train split has {len(rows)} rows, fewer than train.batch_size={batch_size}: add text, or lower "
@@ -70,15 +72,16 @@ class TrainLoader:
 
 
 def validation_batches(
-    rows: Rows, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int | None = None
+    corpus: Corpus, batch_size: int, process_index: int = 0, process_count: int = 1, limit: int | None = None
 ) -> Iterator[Batch]:
-    """All rows once and in order, at most ``limit`` batches; the last batch is filled up with padding (segment 0).
+    """The validation rows once and in order, at most ``limit`` batches; the last batch is filled up with padding (segment 0).
 
     Process ``p`` holds the ``p``-th contiguous part of each global batch; all processes see the same number of batches.
 
     Raises:
         DataError: a batch that does not divide over the processes.
     """
+    rows = corpus.validation
     local = _local_size(batch_size, process_count)
     count = math.ceil(len(rows) / batch_size)
     for batch in range(count if limit is None else min(count, limit)):

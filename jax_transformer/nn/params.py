@@ -56,7 +56,7 @@ class Maker:
 
 def get_params(model: nnx.Module) -> Params:
     """The model's parameters by dotted path, for example ``stack.slots.0.attn.q_proj.kernel``."""
-    return {_dotted(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(model))}
+    return {_dotted(path): variable.get_value() for path, variable in nnx.to_flat_state(nnx.state(model))}
 
 
 def with_params(model: nnx.Module, params: Mapping[str, jax.Array]) -> nnx.Module:

@@ -15,6 +15,7 @@ import logging
 import math
 import re
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,7 @@ def restore_params(folder: Path, step: Which = "latest") -> tuple[dict[str, np.n
     return {name.removeprefix(prefix): array for name, array in arrays.items()}, saved["record"]
 
 
-def _load(reader: ocp.Checkpointer, folder: Path, targets: dict[str, ocp.RestoreArgs]) -> dict[str, Any]:
+def _load(reader: ocp.Checkpointer, folder: Path, targets: Mapping[str, ocp.RestoreArgs]) -> dict[str, Any]:
     item = dict.fromkeys(targets, 0)
     restore = ocp.args.PyTreeRestore(item=item, restore_args=targets, partial_restore=True)
     try:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,9 +27,9 @@ class MetricsWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._last_step: int | None = None
-        self._file: IO[str] | None = None
-        self._board: SummaryWriter | None = None
+        self._truncated = False
+        self._last_step = -1
+        self._files: tuple[IO[str], SummaryWriter] | None = None
 
     def truncate_after(self, step: int) -> None:
         """Forgets every step beyond ``step``, and a last line that a killed process left unfinished."""
@@ -39,6 +40,7 @@ class MetricsWriter:
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
         temporary.replace(path)
+        self._truncated = True
         self._last_step = kept[-1]["step"] if kept else -1
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -47,26 +49,31 @@ class MetricsWriter:
         Without ``truncate_after`` the first write forgets ``step`` and what follows it. Raises ValueError when ``step``
         is not beyond the last one.
         """
-        if self._last_step is None:
+        if not self._truncated:
             self.truncate_after(step - 1)
         if step <= self._last_step:
             raise ValueError(f"step {step} comes after step {self._last_step}: each step is written once, in order")
-        if self._file is None:
-            self._file = (self._folder / METRICS).open("a", encoding="utf-8")
-            # TensorBoard then hides the events of earlier writers from this step on.
-            self._board = SummaryWriter(str(self._folder / TENSORBOARD), purge_step=self._last_step + 1)
-        self._file.write(_line({"step": step, **{name: _number(value) for name, value in values.items()}}))
-        self._file.flush()
+        if self._files is None:
+            self._files = self._open()
+        lines, board = self._files
+        lines.write(_line({"step": step, **{name: _number(value) for name, value in values.items()}}))
+        lines.flush()
         for name, value in values.items():
-            self._board.add_scalar(name, float(value), step)
+            board.add_scalar(name, float(value), step)
         self._last_step = step
 
     def close(self) -> None:
         """Flushes and closes both files; a later ``write`` goes on where this one stopped."""
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
-        self._file = self._board = None
+        files, self._files = self._files, None
+        for file in files or ():
+            file.close()
+
+    def _open(self) -> tuple[IO[str], SummaryWriter]:
+        # purge_step: TensorBoard hides the events of earlier writers from there on. The suffix: the library's own file
+        # name has whole seconds, and a second writer within one would overwrite the first one's file.
+        purge, suffix = self._last_step + 1, f".{time.time_ns()}"
+        board = SummaryWriter(str(self._folder / TENSORBOARD), purge_step=purge, filename_suffix=suffix)
+        return (self._folder / METRICS).open("a", encoding="utf-8"), board
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -109,6 +116,7 @@ def plot_loss(folder: Path) -> Path:
     _draw(panels["norm"], rows, "grad_norm", _GREEN)
     panels["loss"].set(title="Loss (nats per token)", xlabel="step")
     panels["rate"].set(title="Learning rate", xlabel="step")
+    panels["rate"].ticklabel_format(axis="y", scilimits=(-2, 3))
     panels["norm"].set(title="Gradient norm", xlabel="step")
     if panels["loss"].get_lines():
         panels["loss"].legend(frameon=False)
@@ -128,7 +136,7 @@ def _draw(panel: "Axes", rows: list[dict[str, Any]], name: str, color: str, labe
     if not points:
         return
     steps, values = zip(*points, strict=True)
-    marker = "o" if len(points) <= 40 and label != "training" else None
+    marker = "o" if len(points) <= 40 else None
     text = None if label is None else f"{label}, last {values[-1]:.3f}"
     panel.plot(steps, values, color=color, label=text, linewidth=1.6, marker=marker, markersize=4)
 

@@ -71,6 +71,11 @@ def make_eval_step(skeleton: nnx.Module, *, segmented: bool) -> Callable[[Params
     return lambda params, batch: batch_loss(with_params(skeleton, params), batch, segmented=segmented)
 
 
+def all_finite(params: Params) -> Array:
+    """True if every parameter is a finite number."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in params.values()]))
+
+
 def _accumulate(
     skeleton: nnx.Module, params: Params, batch: Batch, noise: Noise, settings: StepSettings
 ) -> tuple[Array, Array, Params]:

@@ -1,4 +1,4 @@
-"""Checkpoints under attack: damaged files, kill -9, a disk that refuses, several processes. A good step always remains."""
+"""Checkpoints under attack: damaged files, kill -9, a disk that refuses. A good step always remains."""
 
 import itertools
 import os
@@ -6,7 +6,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -69,7 +68,16 @@ def add(path: Path, chance: random.Random, _: list[Path]) -> None:
     path.with_name(path.name + ".copy").write_bytes(b"")
 
 
-HARMS = [flip, flip, truncate, delete, zero_fill, swap, add]
+def take_from_the_step_before(path: Path, chance: random.Random, _: list[Path]) -> None:
+    older = [file for file in path_of_step(path).with_name("1").rglob(path.name) if file.read_bytes() != path.read_bytes()]
+    path.write_bytes(older[0].read_bytes() if older else b"")
+
+
+def path_of_step(path: Path) -> Path:
+    return next(parent for parent in path.parents if parent.name == "2")
+
+
+HARMS = [flip, flip, truncate, delete, zero_fill, swap, add, take_from_the_step_before]
 
 
 def test_200_of_200_corruptions_are_found_and_the_step_before_is_taken(saved: Path, tmp_path: Path, seed: int):
@@ -79,11 +87,10 @@ def test_200_of_200_corruptions_are_found_and_the_step_before_is_taken(saved: Pa
     assert {name for name, _ in cases} == set(names)
     for number, (name, harm) in enumerate(cases):
         folder = shutil.copytree(saved, tmp_path / str(number))
-        harm(folder / name, chance, sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name))
+        harm(folder / name, chance, sorted(path for path in (folder / "2").rglob("*") if path.is_file()))
         got, skipped = choose_step(folder, "latest" if number % 2 else "best")
-        # A swap between the two steps harms both; then the older must be refused as well.
-        assert got == 1, (name, harm)
-        assert len(skipped) == 1 and "step 2 is damaged and was set aside as 2.corrupt" in skipped[0], (name, harm)
+        assert (got, len(skipped)) == (1, 1), (name, harm)
+        assert "step 2 is damaged and was set aside as 2.corrupt" in skipped[0]
         assert (folder / "2.corrupt").is_dir()
         shutil.rmtree(folder)
 
@@ -111,6 +118,15 @@ def test_step_under_another_steps_name_is_refused(saved: Path, tmp_path: Path):
     assert "holds step 2 under another step's name" in skipped[0]
 
 
+def test_no_change_hides_in_the_white_space_of_the_manifest(saved: Path, tmp_path: Path):
+    folder = shutil.copytree(saved, tmp_path / "checkpoints")
+    manifest = folder / "2" / "MANIFEST.json"
+    manifest.write_bytes(manifest.read_bytes() + b"\n")
+    got, skipped = choose_step(folder, "latest")
+    assert got == 1
+    assert "MANIFEST.json: altered since it was written" in skipped[0]
+
+
 def test_no_good_step_left_is_an_error_that_lists_them(saved: Path, tmp_path: Path):
     folder = shutil.copytree(saved, tmp_path / "checkpoints")
     for step in ("1", "2"):
@@ -127,7 +143,7 @@ def test_damaged_step_asked_for_by_number_is_not_replaced_by_another(saved: Path
     assert list_steps(folder) == (1, 2)
 
 
-def test_write_that_the_disk_refuses_leaves_earlier_steps_whole(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_write_that_the_disk_refuses_leaves_earlier_steps_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     noise = {"params": {"w": jnp.asarray(np.random.default_rng(0).normal(size=200_000))}}
     checkpointer = Checkpointer(tmp_path, keep_last=3, keep_best=False)
     checkpointer.save(1, noise, {}, None)
@@ -144,7 +160,7 @@ def test_write_that_the_disk_refuses_leaves_earlier_steps_whole(tmp_path: Path, 
     checkpointer.save(3, noise, {}, None)
     checkpointer.close()
     assert checkpointer.steps() == (1, 3), "the run goes on once there is room"
-    assert "Traceback" not in capfd.readouterr().err
+    assert caplog.records == [], "one sentence instead of orbax's tracebacks"
     np.testing.assert_array_equal(restore_params(tmp_path, 1)[0]["w"], noise["params"]["w"])
 
 
@@ -182,7 +198,7 @@ def kill_during_save(folder: Path, delay: float) -> None:
     assert chosen >= reported[-1]
     assert record == {"step": chosen}
     np.testing.assert_array_equal(params["w"], np.full((1000,), chosen))
-    assert not [path for path in folder.rglob("*tmp*")]
+    assert list(folder.rglob("*tmp*")) == []
 
 
 @pytest.mark.parametrize("trial", range(8))
@@ -194,58 +210,3 @@ def test_kill_9_during_a_save_loses_nothing_committed(tmp_path: Path, trial: int
 @pytest.mark.parametrize("trial", range(8, 58))
 def test_kill_9_during_a_save_50_more_times(tmp_path: Path, trial: int):
     kill_during_save(tmp_path / "checkpoints", random.Random(trial).uniform(0.0, 0.3))
-
-
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-folder, port, index = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)
-import jax.numpy as jnp, numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jax_transformer.config.errors import CheckpointError
-from jax_transformer.train.checkpoint import Checkpointer
-from jax_transformer.train.signals import StopFlag
-mesh = jax.make_mesh((4,), ("fsdp",), axis_types=(AxisType.Auto,))
-sharding = NamedSharding(mesh, PartitionSpec("fsdp"))
-values = np.arange(16.0, dtype=np.float32)
-w = jax.make_array_from_callback((16,), sharding, lambda at: values[at])
-checkpointer = Checkpointer(folder, keep_last=2, keep_best=True)
-for step in (1, 2, 3):
-    checkpointer.save(step, {"params": {"w": w + step}}, {"step": step}, float(step))
-checkpointer.wait()
-if index == 0:
-    assert checkpointer.poll() == (1, 2, 3)
-    (folder / "3" / "record.json").unlink()
-restored = checkpointer.restore({"params": {"w": jax.ShapeDtypeStruct((16,), np.float32, sharding=sharding)}})
-for shard in restored.state["params"]["w"].addressable_shards:
-    np.testing.assert_array_equal(np.asarray(shard.data), (values + 2)[shard.index])
-assert restored.step == 2 and restored.record == {"step": 2}
-try:
-    checkpointer.restore({}, 9)
-except CheckpointError:
-    pass
-else:
-    raise SystemExit("both processes must learn that there is no step 9")
-with StopFlag() as flag:
-    if index == 1:
-        flag.request()
-    assert not flag.agreed(7) and flag.agreed(8) and flag.requested
-checkpointer.close()
-print("agreed")
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_commit_restore_and_fail_together(tmp_path: Path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = [start(TWO_PROCESSES, tmp_path / "checkpoints", port, index) for index in range(2)]
-    for process in processes:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0 and "agreed" in output, output
-    params, _ = restore_params(tmp_path / "checkpoints")
-    np.testing.assert_array_equal(params["w"], np.arange(16.0) + 2)

@@ -1,0 +1,183 @@
+"""The decoding loop: one prefill, then a loop on the device over a preallocated cache; Python never touches a token.
+
+Shapes are static: prompts are padded on the left and both the prompt and the room for new tokens are rounded up to a power of
+two, so that all requests together compile a few programs. Padding takes cache slots but no positions, and nobody sees it:
+it changes the result by rounding at most.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from jax_transformer.config import Sampling
+from jax_transformer.config.errors import WeightsError
+from jax_transformer.generate.request import Prompts, check_request, left_pad
+from jax_transformer.generate.sampler import next_tokens
+from jax_transformer.models.decoder import Cache, Decoder
+
+SMALLEST_BUCKET = 16
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _State:
+    """What the loop carries, all of it on the device."""
+
+    cache: Cache
+    last: Int[Array, "B"]
+    """Each row's newest token, which is not in the cache yet."""
+    tokens: Int[Array, "B M"]
+    lengths: Int[Array, "B"]
+    """How many of ``tokens`` each row has produced: up to its stop token, which is not one of them."""
+    running: Bool[Array, "B"]
+    finite: Bool[Array, ""]
+    step: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A started request and the fixed arguments of its loop."""
+
+    model: Decoder
+    state: _State
+    settings: Sampling
+    stop: Int[np.ndarray, "stops"]
+    num_tokens: int
+
+    def advance(self, state: _State, until: int) -> _State:
+        """The state after step ``until``, or earlier if every row has stopped; ``state`` is used up."""
+        static = self.settings.model_copy(update={"seed": 0})  # the real one is an argument: no compilation per seed
+        seed = np.int32(self.settings.seed)
+        state = _advance(self.model, state, seed, self.stop, np.int32(until), settings=static, num_tokens=self.num_tokens)
+        if not bool(state.finite):
+            raise WeightsError(
+                f"logits of new token {int(state.step) - 1} are not finite: the weights are damaged or diverged in training, "
+                f"or dtype.compute={self.model.config.dtype.compute} overflows"
+            )
+        return state
+
+
+def generate(
+    model: Decoder,
+    prompts: Prompts,
+    *,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop_tokens: Sequence[int] = (),
+    num_tokens: int | None = None,
+) -> list[list[int]]:
+    """Continues every prompt by up to ``max_new_tokens`` tokens; a row ends before the first of its ``stop_tokens``.
+
+    Ids at or above ``num_tokens`` (a vocabulary padded beyond the tokenizer's) are never sampled. A row depends on its prompt,
+    its index in the batch and the seed, and not on the other rows; greedy rows do not depend on the index either.
+    Raises DataError for a request that the model cannot serve, WeightsError where its logits are not finite.
+    """
+    loop = _start(model, prompts, settings, max_new_tokens, stop_tokens, num_tokens)
+    state = loop.advance(loop.state, max_new_tokens)
+    tokens, lengths = jax.device_get((state.tokens, state.lengths))
+    return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+
+
+def stream(
+    model: Decoder,
+    prompt: Sequence[int],
+    *,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop_tokens: Sequence[int] = (),
+    num_tokens: int | None = None,
+) -> Iterator[int]:
+    """The tokens of ``generate(model, [prompt], ...)[0]``, each as soon as it is drawn; raises the same, DataError at once."""
+    return _stream(_start(model, [prompt], settings, max_new_tokens, stop_tokens, num_tokens), max_new_tokens)
+
+
+def _stream(loop: _Loop, max_new_tokens: int) -> Iterator[int]:
+    state = loop.state
+    for step in range(max_new_tokens):
+        state = loop.advance(state, step + 1)
+        token, running = jax.device_get((state.last, state.running))
+        if not running[0]:
+            return
+        yield int(token[0])
+
+
+def _start(
+    model: Decoder,
+    prompts: Prompts,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop_tokens: Sequence[int],
+    num_tokens: int | None,
+) -> _Loop:
+    """Checks the request and prefills. The last token of each prompt is left to the loop, whose step draws from its logits:
+    the prefill then needs no logits, and [B, T, V] is never computed."""
+    c = model.config
+    num_tokens = check_request(c, prompts, max_new_tokens, stop_tokens, num_tokens)
+    longest = max(len(prompt) for prompt in prompts)
+    tokens, segments = left_pad([prompt[:-1] for prompt in prompts], min(_bucket(longest - 1), c.max_length))
+    last = np.array([prompt[-1] for prompt in prompts], np.int32)
+    state = _prefill(model, tokens, segments, last, room=_bucket(max_new_tokens))
+    return _Loop(model, state, settings, np.asarray(stop_tokens, np.int32), num_tokens)
+
+
+def _bucket(size: int) -> int:
+    """The power of two, at least SMALLEST_BUCKET, that ``size`` is rounded up to."""
+    return max(SMALLEST_BUCKET, 1 << (size - 1).bit_length())
+
+
+@partial(jax.jit, static_argnames="room")
+def _prefill(
+    model: Decoder, tokens: Int[Array, "B T"], segments: Int[Array, "B T"], last: Int[Array, "B"], *, room: int
+) -> _State:
+    """Fills a new cache with the prompts; ``room`` slots stay free."""
+    batch, length = tokens.shape
+    _, cache = model.decode(tokens, model.empty_cache(batch, length + room), segments=segments)
+    counts = jnp.zeros(batch, jnp.int32)
+    return _State(
+        cache=cache,
+        last=last,
+        tokens=jnp.zeros((batch, room), jnp.int32),
+        lengths=counts,
+        running=counts == 0,
+        finite=jnp.array(True),
+        step=jnp.zeros((), jnp.int32),
+    )
+
+
+@partial(jax.jit, static_argnames=("settings", "num_tokens"), donate_argnames="state")
+def _advance(
+    model: Decoder,
+    state: _State,
+    seed: Int[Array, ""],
+    stop: Int[Array, "stops"],
+    until: Int[Array, ""],
+    *,
+    settings: Sampling,
+    num_tokens: int,
+) -> _State:
+    """Decodes on the device until step ``until``, or until no row is running."""
+
+    def wanted(state: _State) -> Bool[Array, ""]:
+        return (state.step < until) & jnp.any(state.running) & state.finite
+
+    def decode(state: _State) -> _State:
+        logits, cache = model.decode(state.last[:, None], state.cache)
+        logits = logits[:, 0, :num_tokens]
+        token = next_tokens(logits, settings, seed, state.step)
+        running = state.running & jnp.all(token[:, None] != stop[None, :], axis=1)
+        return _State(
+            cache=cache,
+            last=token,
+            tokens=jax.lax.dynamic_update_slice_in_dim(state.tokens, token[:, None], state.step, axis=1),
+            lengths=state.lengths + running.astype(jnp.int32),
+            running=running,
+            finite=jnp.all(jnp.isfinite(logits) | ~state.running[:, None]),
+            step=state.step + 1,
+        )
+
+    return jax.lax.while_loop(wanted, decode, state)

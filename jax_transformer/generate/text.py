@@ -1,0 +1,79 @@
+"""Text in, text out: a model and its tokenizer, in memory or in a folder, streaming a continuation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from jax_transformer.config import Sampling
+from jax_transformer.config.errors import DataError
+from jax_transformer.convert.pretrained import load_pretrained
+from jax_transformer.data.tokenizer import Tokenizer, load_tokenizer
+from jax_transformer.generate.engine import stream
+from jax_transformer.models.decoder import Decoder
+
+
+def stream_text(
+    folder: Path | str, prompt: str, settings: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
+) -> Iterator[str]:
+    """``continue_text`` with the model and tokenizer of an exchange folder, or of the ``export/`` in a run folder.
+
+    Raises what loading raises as well: DataError for the tokenizer, ConfigError and WeightsError for the model.
+    """
+    folder = Path(folder)
+    exported = folder / "export"
+    folder = exported if exported.is_dir() else folder
+    tokenizer = load_tokenizer(folder)
+    tokenizer.encode(prompt)  # a prompt that cannot be encoded is refused before the weights are read
+    return continue_text(load_pretrained(folder), tokenizer, prompt, settings, max_new_tokens, stop)
+
+
+def continue_text(
+    model: Decoder, tokenizer: Tokenizer, prompt: str, settings: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
+) -> Iterator[str]:
+    """The continuation of ``prompt``, without it, in pieces as they are drawn; a piece never ends inside a character.
+
+    Ends before the first of the ``stop`` strings, before the tokenizer's end-of-text token, or after ``max_new_tokens``.
+    Raises DataError, at once, for characters the tokenizer does not know, an empty prompt or stop string, a prompt that leaves
+    no room for its continuation, and a tokenizer with more tokens than the model.
+    """
+    if "" in stop:
+        raise DataError("stop: got an empty string, which would end every text before it begins")
+    prompt_ids = tokenizer.encode(prompt)
+    tokens = stream(
+        model,
+        prompt_ids,
+        settings=settings,
+        max_new_tokens=max_new_tokens,
+        stop_tokens=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+        num_tokens=tokenizer.vocab_size,
+    )
+    return _until_stop(_decoded(tokenizer, prompt_ids, tokens), stop)
+
+
+def _decoded(tokenizer: Tokenizer, prompt_ids: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of ``tokens`` after the prompt: decoders treat the first token of a text apart, so the prompt goes first."""
+    decoder = tokenizer.stream()
+    shown = sum(len(decoder.push(token)) for token in prompt_ids)
+    held = len(tokenizer.decode(prompt_ids)) - shown
+    for token in tokens:
+        piece = decoder.push(token)
+        yield piece[held:]
+        held = max(held - len(piece), 0)
+    yield decoder.finish()[held:]
+
+
+def _until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """The pieces up to the first of the ``stop`` strings; text that may be the beginning of one is held back."""
+    pending = ""
+    for piece in pieces:
+        pending += piece
+        found = [pending.find(text) for text in stop if text in pending]
+        if found:
+            pending = pending[: min(found)]
+            break
+        held = max((n for text in stop for n in range(1, len(text)) if pending.endswith(text[:n])), default=0)
+        ready = len(pending) - held
+        if ready:
+            yield pending[:ready]
+        pending = pending[ready:]
+    if pending:
+        yield pending

@@ -1,0 +1,203 @@
+"""The training loop, read from top to bottom."""
+
+import contextlib
+import math
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jax_transformer import config
+from jax_transformer.config.errors import CheckpointError, NonFiniteError
+from jax_transformer.convert.pretrained import convert
+from jax_transformer.train.checkpoint import Checkpointer
+from jax_transformer.train.evaluate import Evaluation, evaluate
+from jax_transformer.train.folder import CHECKPOINTS, EXPORT, prepare_folder
+from jax_transformer.train.lock import RunLock
+from jax_transformer.train.metrics import MetricsWriter, plot_loss
+from jax_transformer.train.progress import Progress
+from jax_transformer.train.session import Session, open_session, restore_session
+from jax_transformer.train.signals import StopFlag
+from jax_transformer.train.state import init_state
+from jax_transformer.train.step import Batch, State, all_finite
+
+
+class TrainResult(NamedTuple):
+    """How a run ended."""
+
+    step: int
+    evaluation: Evaluation | None
+    """Of the last state, if the run reached its last step."""
+    exit_code: int
+    """0, or 128 + the number of the signal that stopped the run."""
+
+
+def train(run: config.Run, folder: Path, resume: bool = False) -> TrainResult:
+    """Train ``run`` in ``folder``, or continue there with ``resume``; see ``folder.py`` for what the folder holds.
+
+    A signal saves the current step and returns. Raises RunLockedError if another process uses the folder, ConfigError, DataError
+    or CheckpointError before the first step for what does not fit, and NonFiniteError when more than ``train.max_skipped_steps``
+    steps had a loss or gradient norm that is not finite; every committed checkpoint stays good.
+    """
+    leader = _is_leader()
+    with RunLock(folder) if leader else contextlib.nullcontext(), StopFlag() as stop:
+        prepare_folder(folder, run, resume)
+        session = open_session(run, folder)
+        if leader:
+            session.corpus.tokenizer.save(folder)
+        c = run.checkpoints
+        with contextlib.closing(Checkpointer(folder / CHECKPOINTS, c.keep_last, c.keep_best)) as checkpoints:
+            loop = _Loop(session, folder, stop, checkpoints)
+            with contextlib.closing(loop.metrics):
+                result = loop.run(resume)
+        if leader and result.exit_code == 0:
+            plot_loss(folder)
+            convert(folder, folder / EXPORT, overwrite=True)
+        return result
+
+
+class _Pending(NamedTuple):
+    """A step whose metrics have not been read yet, so that the device never waits for Python."""
+
+    step: int
+    batch: Batch
+    metrics: dict[str, jax.Array]
+
+
+class _Loop:
+    """What the steps of one call of ``train`` leave behind besides the state itself."""
+
+    def __init__(self, session: Session, folder: Path, stop: StopFlag, checkpoints: Checkpointer):
+        self.session, self.folder, self.stop, self.checkpoints = session, folder, stop, checkpoints
+        self.train = session.run.train
+        self.metrics = MetricsWriter(folder)
+        self.pending: _Pending | None = None
+        self.values: dict[str, float] = {}
+        self.skipped = 0
+        self.evaluation: Evaluation | None = None
+        self.best = math.inf
+        self._restart_clock()
+
+    def run(self, resume: bool) -> TrainResult:
+        """Train from the newest checkpoint, or from the beginning, to the last step or to a signal."""
+        run, state = self.session.run, None
+        if resume and self.checkpoints.steps():
+            restored = restore_session(self.session, self.checkpoints)
+            state, self.skipped, self.best = restored.state, restored.record["skipped"], restored.record["best"] or math.inf
+        done = 0 if state is None else restored.step
+        with jax.set_mesh(self.session.recipe.mesh), Progress(self.train.steps, done) as self.progress:
+            if state is None:
+                state = init_state(run, self.session.recipe)
+                if resume:
+                    self._note(f"{self.folder} has no committed checkpoint: starting from the beginning")
+            else:
+                self._note(*restored.skipped, f"resuming from step {done}")
+            if _is_leader():
+                self.metrics.truncate_after(done)
+            first = done
+            while done < self.train.steps and not self.stop.agreed(done):
+                batch = next(self.session.loader)
+                state, metrics = self.session.train_step(state, self.session.place(batch))
+                self._settle()
+                self.pending = _Pending(done, batch, metrics)
+                if done == first:
+                    self._restart_clock()  # without the compilation
+                done += 1
+                self._after_step(done, state)
+            self._settle()
+            self._finish(done, state)
+        return TrainResult(done, self.evaluation, self.stop.exit_code)
+
+    def _after_step(self, done: int, state: State) -> None:
+        """Log, evaluate and save, each when it is due after ``done`` steps."""
+        last = done == self.train.steps
+        row: dict[str, float] = {}
+        if last or done % self.train.log_every == 0:
+            self._settle()
+            row = self.values | {"tokens_per_second": self.tokens / (time.perf_counter() - self.clock)}
+            self._restart_clock()
+        self.evaluation = None
+        if last or done % self.train.evaluate_every == 0:
+            self._settle()
+            self.evaluation = self._evaluate(state)
+        if self.evaluation is not None:
+            row |= {"validation_loss": self.evaluation.loss, "perplexity": self.evaluation.perplexity}
+        if row and _is_leader():
+            self.metrics.write(done, row)
+            self.progress.update(done, row)
+        best = self.evaluation is not None and self.evaluation.loss < self.best
+        self.best = self.evaluation.loss if best else self.best
+        if last or done % self.session.run.checkpoints.every == 0 or (best and self.session.run.checkpoints.keep_best):
+            self._save(done, state)
+        for step in self.checkpoints.poll():
+            self._note(f"committed step {step}")
+        if self.evaluation is not None:
+            self._restart_clock()
+
+    def _finish(self, done: int, state: State) -> None:
+        """Commit the state that a stopped run leaves; evaluate the last state if nothing has yet."""
+        if self.stop.requested and 0 < done < self.train.steps:
+            self._save(done, state)
+        self.checkpoints.wait()
+        self._note(*(f"committed step {step}" for step in self.checkpoints.poll()))
+        if self.evaluation is None and not self.stop.requested:
+            self.evaluation = self._evaluate(state)
+
+    def _settle(self) -> None:
+        """Read the metrics of the step before; stop if it was not finite and no more steps may be skipped."""
+        if self.pending is None:
+            return
+        (step, batch, metrics), self.pending = self.pending, None
+        self.values = {name: float(value) for name, value in metrics.items()}
+        self.values["learning_rate"] = float(self.session.learning_rate(step))
+        self.tokens += int(self.values.pop("tokens"))
+        if self.values.pop("finite"):
+            return
+        self.skipped += 1
+        found = f"step {step + 1}: loss {self.values['loss']}, gradient norm {self.values['grad_norm']}"
+        path = self.folder / f"nonfinite_step_{step + 1}_process_{jax.process_index()}.npz"
+        np.savez(path, **batch)
+        if self.skipped > self.train.max_skipped_steps:
+            raise NonFiniteError(
+                f"{found} (not finite), the {self.skipped}. such step where train.max_skipped_steps={self.train.max_skipped_steps} "
+                f"are allowed; the parameters are unchanged by it and committed checkpoints are good; its batch is in {path}"
+            )
+        self._note(f"{found}: skipped, the parameters are unchanged; its batch is in {path}")
+
+    def _evaluate(self, state: State) -> Evaluation | None:
+        """Loss on the validation split; None if a signal came meanwhile (several processes finish together instead)."""
+        alone = jax.process_count() == 1
+        should_stop = (lambda: self.stop.requested) if alone else (lambda: False)
+        return evaluate(self.session.eval_step, state["params"], self.session.validation(), should_stop)
+
+    def _save(self, done: int, state: State) -> None:
+        """Begin to save the state after ``done`` steps. A disk that is full must not end a run that could still be saved later."""
+        self._settle()
+        if not all_finite(state["params"]):
+            raise NonFiniteError(f"step {done}: a parameter is not finite though loss and gradients were; nothing was saved")
+        record = {
+            "config": self.session.run.model_dump(mode="json"),
+            "position": self.session.loader.position(),
+            "fingerprint": self.session.corpus.fingerprint,
+            "skipped": self.skipped,
+            "best": self.best if math.isfinite(self.best) else None,
+        }
+        try:
+            self.checkpoints.save(done, state, record, None if self.evaluation is None else self.evaluation.loss)
+        except CheckpointError as error:
+            if done == self.train.steps or self.stop.requested:
+                raise
+            self._note(f"warning: {error} Training goes on; the next save is tried when it is due.")
+
+    def _note(self, *lines: str) -> None:
+        for line in lines if _is_leader() else ():
+            self.progress.note(line)
+
+    def _restart_clock(self) -> None:
+        self.clock, self.tokens = time.perf_counter(), 0
+
+
+def _is_leader() -> bool:
+    return jax.process_index() == 0

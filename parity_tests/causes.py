@@ -1,0 +1,66 @@
+"""From the first tensor that differs to what usually makes it differ."""
+
+import re
+
+_FORWARD = (
+    (r"taps", "a tap is missing, misspelt or in another order: the modules are wired differently"),
+    (r"embed", "embedding lookup: table, compute dtype, or a scale on one side only"),
+    (
+        r"attn_norm|ffn_norm|final_norm",
+        "normalisation: epsilon, its kind, its place in the formula, a scale or bias left out, or the cast",
+    ),
+    (
+        r"attn\.(q|k)",
+        "query/key: rotation (base, fraction, layout, positions that do not restart), projection bias, or a transposed kernel",
+    ),
+    (r"attn\.v", "value projection: bias left out, or a transposed kernel"),
+    (
+        r"attn\.mixed",
+        "attention: score scale, causal or window mask, segments or padding seen, or which kv head serves which query head",
+    ),
+    (r"attn", "output projection: bias left out, transposed kernel, or heads merged in another order"),
+    (r"ffn\.hidden", "feed-forward: form of the activation (erf or tanh), gate and up swapped, or a bias left out"),
+    (r"ffn", "down projection: bias left out or transposed kernel"),
+    (r"output", "residual sum: a branch added twice or not at all, or the wrong input carried on"),
+    (r"logits", "head: tying, bias, transposed matrix, or dtype"),
+    (r"loss", "loss: which tokens count, the shift between inputs and targets, or mean against sum"),
+    (r"errors of both", "one framework rounds more often: a norm, softmax or accumulation below float32"),
+)
+_GRADIENT = (
+    (r"head\.|embed\.", "head or embedding: tying (the gradient of a tied table has two parts), or a bias that is not used"),
+    (r"norm", "normalisation: its scale or bias is not used, or a stopped gradient"),
+    (r"(q|k)_proj", "query/key projection: rotation, mask or score scale in the backward pass"),
+    (r"_proj", "projection: a bias that is not used, or the recomputation of the activation"),
+    (r"", "the backward pass alone: remat, a custom gradient, or a dropped term"),
+)
+_OPTIMIZER = (
+    (r"first", "gradient clipping, or beta1"),
+    (r"second", "beta2, or what is squared"),
+    (
+        r"change",
+        "learning-rate schedule, epsilon, bias correction, or weight decay (how it is applied, and to which parameters)",
+    ),
+)
+_DECODE = (
+    (r"full", "left padding: padded tokens are seen or take positions"),
+    (r"plain", "the mask without segments"),
+    (
+        r"cache|decode",
+        "cache: position or slot of the new token, the order of rotation and storage, or the mask over empty slots",
+    ),
+)
+_OTHER = {
+    "structure": "the two packages do not have the same parameters: a bias, a norm or a tied matrix on one side only, or other sizes",
+    "round trip": "the layout between JAX and the hub loses, moves or casts values",
+    "init": "initial standard deviation, or the depth scaling of the last projection of each branch",
+}
+_TABLES = {"forward": _FORWARD, "gradient": _GRADIENT, "optimizer": _OPTIMIZER, "decode": _DECODE}
+
+
+def likely_cause(stage: str, name: str) -> str:
+    """What usually makes ``name`` the first tensor of its stage to differ."""
+    if stage not in _TABLES:
+        return _OTHER[stage]
+    own = re.sub(r"^stack\.layers\.\d+\.", "", name) if stage == "forward" else name
+    match = re.match if stage == "forward" else re.search
+    return next((cause for pattern, cause in _TABLES[stage] if match(pattern, own)), "not in the table of known causes")

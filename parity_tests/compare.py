@@ -1,0 +1,167 @@
+"""Two sets of answers -> rows: how far apart, and how far they may be."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity_tests import tolerances
+from parity_tests.measured import Batch, Forward, Hub, Trained
+from parity_tests.report import Row
+from parity_tests.tolerances import FLOAT64, relative_error
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The float64 result for the weights of a low-precision rung, and how rounding those weights moves it."""
+
+    result: Forward
+    moved: tuple[Forward, ...]
+    """The same for weights that were rounded at random, to the precision of the rung."""
+
+
+def compare_structure(jax: Mapping, torch: Mapping) -> Iterator[Row]:
+    """Same names, shapes and dtypes of the parameters."""
+    for name in dict.fromkeys((*jax, *torch)):
+        note = "" if jax.get(name) == torch.get(name) else f"JAX {jax.get(name)}, torch {torch.get(name)}"
+        yield Row("structure", "config", name, float("inf") if note else 0.0, 0.0, note)
+
+
+def compare_bits(side: str, rung: str, got: Hub, want: Hub) -> Row:
+    """Weights that went through a framework's own parameters come back bit by bit."""
+    changed = [name for name in want if name not in got or not _same_bits(got[name], want[name])]
+    name = f"{side}: {changed[0]}" if changed else f"{side}: {len(want)} tensors"
+    return Row("round trip", rung, name, float(len(changed)), 0.0, f"{len(changed)} tensors differ" if changed else "")
+
+
+def compare_forward(rung: str, jax: Forward, torch: Forward) -> Iterator[Row]:
+    """Float64: activations in the order of the computation, the loss, then gradients from the loss backwards."""
+    yield from _same_taps(rung, jax.taps, torch.taps)
+    for name in _shared(torch.taps, jax.taps):
+        yield Row("forward", rung, name, relative_error(torch.taps[name], jax.taps[name]), FLOAT64)
+    yield Row("forward", rung, "loss", relative_error(np.asarray(torch.loss), np.asarray(jax.loss)), FLOAT64)
+    floor = tolerances.FLOOR * largest(jax.gradients)
+    for name in reversed(torch.gradients):
+        want = jax.gradients[name]
+        yield Row("gradient", rung, name, relative_error(torch.gradients[name], want, size(want) + floor), FLOAT64)
+
+
+def compare_low(rung: tolerances.Rung, jax: Forward, torch: Forward, truth: Truth) -> Iterator[Row]:
+    """A low precision: both frameworks against the float64 truth, within the measured growth of rounding errors."""
+    yield from _same_taps(rung.name, jax.taps, torch.taps)
+    taps = _shared(torch.taps, jax.taps)
+    yield from _low_rows(
+        "forward", rung, taps, [side.taps for side in (jax, torch)], [f.taps for f in (truth.result, *truth.moved)]
+    )
+    gradients = [f.gradients for f in (truth.result, *truth.moved)]
+    yield from _low_rows("gradient", rung, list(reversed(torch.gradients)), [jax.gradients, torch.gradients], gradients)
+
+
+def _low_rows(stage: str, rung: tolerances.Rung, names: list[str], sides: list[Hub], truths: list[Hub]) -> Iterator[Row]:
+    truth, *moved = truths
+    floor = tolerances.LOW_FLOOR * largest(truth) if stage == "gradient" else 0.0
+    ratios = []
+    for name in names:
+        want = np.asarray(truth[name], np.float64)
+        scale = size(want) + floor
+        growth = max(relative_error(other[name], want, scale) for other in moved) / rung.eps
+        budget = tolerances.low_precision_budget(rung.eps, growth)
+        errors = [relative_error(side[name], want, scale) for side in sides]
+        for framework, error in zip(("jax", "torch"), errors, strict=True):
+            yield Row(stage, rung.name, name, error, budget, framework)
+        noise = rung.eps * max(growth, 1.0)
+        ratios.append(np.log(max(errors[1], noise) / max(errors[0], noise)))
+    ratio = float(np.exp(abs(np.mean(ratios))))
+    yield Row(stage, rung.name, "errors of both", ratio, tolerances.SIMILAR)
+
+
+def compare_trained(run: str, start: Hub, jax: Trained, torch: Trained, scale: float) -> Iterator[Row]:
+    """Moments, then the change of every parameter relative to the size of the change: doing nothing has an error of 1.
+
+    ``scale`` is the largest gradient. Elements whose second moment says that Adam divided noise are left out of the change.
+    """
+    floor = tolerances.FLOOR * scale
+    for name in start:
+        want = jax.first[name]
+        yield Row(
+            "optimizer", run, f"{name} first moment", relative_error(torch.first[name], want, size(want) + floor), FLOAT64
+        )
+    for name in start:
+        want = jax.second[name]
+        yield Row(
+            "optimizer", run, f"{name} second moment", relative_error(torch.second[name], want, size(want) + floor**2), FLOAT64
+        )
+    for name in start:
+        root = np.sqrt(jax.second[name])
+        kept = (root >= tolerances.DETERMINED * scale) | ((root == 0) & (torch.second[name] == 0))
+        got, want = (np.where(kept, side.params[name] - start[name], 0.0) for side in (torch, jax))
+        left_out = f"{kept.size - int(kept.sum())} of {kept.size} elements left out" if not kept.all() else ""
+        yield Row("optimizer", run, f"{name} change", relative_error(got, want), FLOAT64, left_out)
+
+
+def compare_decoded(batch: Batch, jax: Mapping[str, np.ndarray], torch: Mapping[str, np.ndarray]) -> Iterator[Row]:
+    """Logits at real tokens: cached against full in each framework, and everything across."""
+    real = batch.segments[:, :-1] != 0
+    for name in ("plain", "full", "decoded"):
+        chosen = slice(None) if name == "plain" else real
+        yield Row("decode", "float64", f"{name} across", relative_error(torch[name][chosen], jax[name][chosen]), FLOAT64)
+    for side, logits in (("jax", jax), ("torch", torch)):
+        error = relative_error(logits["decoded"][real], logits["full"][real])
+        yield Row("decode", "float64", f"{side} cached against full", error, FLOAT64)
+        yield Row(
+            "decode", "float64", f"{side} plain against full", relative_error(logits["plain"][0], logits["full"][0]), FLOAT64
+        )
+
+
+def compare_initial(jax: Hub, torch: Hub) -> Iterator[Row]:
+    """Constants are equal; normal values have the same standard deviation, pooled over weights of the same role."""
+    pooled: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    for name, want in jax.items():
+        if want.ndim == 1:
+            yield Row("init", "config", name, relative_error(torch[name], want), 0.0)
+            continue
+        role = "residual projections" if ".o_proj." in name or ".down_proj." in name else "matrices"
+        for values, side in zip(pooled.setdefault(role, ([], [])), (want, torch[name]), strict=True):
+            values.append(np.asarray(side, np.float64).ravel())
+    for role, sides in pooled.items():
+        a, b = (np.concatenate(values) for values in sides)
+        # A standard deviation from n normal values has a relative standard error of 1 / sqrt(2 n); two of them differ by sqrt(2) of it.
+        budget = tolerances.INIT_SIGMAS / a.size**0.5
+        error = abs(np.log(np.sqrt(np.mean(b**2)) / np.sqrt(np.mean(a**2))))
+        yield Row("init", "config", f"standard deviation of {role}", float(error), budget)
+
+
+def size(value: np.ndarray) -> float:
+    """Largest absolute value; 0 for an empty array."""
+    return float(np.max(np.abs(np.asarray(value, np.float64)), initial=0.0))
+
+
+def largest(tensors: Mapping[str, np.ndarray]) -> float:
+    """Largest absolute value of any tensor."""
+    return max(size(value) for value in tensors.values())
+
+
+def zero_gradients(gradients: Hub) -> tuple[str, ...]:
+    """Parameters whose gradient is zero but for rounding."""
+    limit = tolerances.ZERO_GRADIENT * largest(gradients)
+    return tuple(name for name, value in gradients.items() if size(value) < limit)
+
+
+def _same_taps(rung: str, jax: Hub, torch: Hub) -> Iterator[Row]:
+    odd = sorted(jax.keys() ^ torch.keys())
+    odd += [
+        f"{name}: JAX {jax[name].dtype}, torch {torch[name].dtype}"
+        for name in _shared(torch, jax)
+        if jax[name].dtype != torch[name].dtype
+    ]
+    if odd:
+        name = odd[0].partition(":")[0]
+        yield Row("forward", rung, name, float("inf"), 0.0, f"name or dtype on one side only: {odd[0]}")
+
+
+def _shared(first: Iterable[str], second: Mapping[str, object]) -> list[str]:
+    return [name for name in first if name in second]
+
+
+def _same_bits(got: np.ndarray, want: np.ndarray) -> bool:
+    return got.dtype == want.dtype and got.shape == want.shape and got.tobytes() == want.tobytes()

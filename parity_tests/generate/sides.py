@@ -1,0 +1,121 @@
+"""One small model in both frameworks: a window, grouped and single key/value heads, a layer without positions, and a tail."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+import jax_transformer.generate.engine as jax_engine
+import jax_transformer.generate.sampler as jax_sampler
+import torch_reference.generate.engine as torch_engine
+import torch_reference.generate.sampler as torch_sampler
+from jax_transformer import config as c
+from jax_transformer.convert.layout import from_hub
+from jax_transformer.models import abstract_model
+from jax_transformer.nn.params import param_specs, with_params
+from parity_tests.inputs import Hub, cast_all, perturb
+from torch_reference.checkpoint import to_array, to_tensor
+from torch_reference.models import build_model as build_torch
+
+VOCAB, MAX_LENGTH, FULL_LENGTH = 29, 80, 40
+GREEDY = c.Sampling(temperature=0.0)
+SAMPLED = c.Sampling(temperature=0.8, top_k=20, top_p=0.95, seed=3)
+PROMPTS = ([5, 11, 2, 28, 7, 7, 19], [4], [9, 0, 3, 1])
+
+
+@dataclass(frozen=True)
+class Side:
+    """The same weights in one framework."""
+
+    model: Any
+    engine: ModuleType
+    forward: Callable[[np.ndarray], np.ndarray]
+    """Tokens [B, FULL_LENGTH] -> logits, in one pass without a cache."""
+    draw: Callable[[np.ndarray, c.Sampling, int, int], np.ndarray]
+    """``next_tokens`` of arrays."""
+
+    def generate(self, prompts: Any = PROMPTS, settings: c.Sampling = GREEDY, max_new_tokens: int = 16, **rest: Any) -> Any:
+        """``generate`` with these defaults."""
+        return self.engine.generate(self.model, prompts, settings=settings, max_new_tokens=max_new_tokens, **rest)
+
+    def stream(self, prompt: Any, settings: c.Sampling = GREEDY, max_new_tokens: int = 16, **rest: Any) -> Any:
+        """``stream`` with these defaults."""
+        return self.engine.stream(self.model, prompt, settings=settings, max_new_tokens=max_new_tokens, **rest)
+
+
+def model_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Decoder:
+    """The config of the model."""
+    norm = c.RMSNorm()
+    windowed = c.Softmax(num_heads=4, num_kv_heads=2, head_dim=6, window=5)
+    blind = c.Softmax(num_heads=3, num_kv_heads=1, head_dim=8, position=c.NoPosition())
+    pattern = (
+        c.Block(attention=windowed, ffn=c.Glu(hidden_dim=20), norm=norm),
+        c.Block(attention=blind, ffn=c.Mlp(hidden_dim=18), norm=norm),
+    )
+    return c.Decoder(
+        vocab_size=vocab_size,
+        d_model=16,
+        max_length=MAX_LENGTH,
+        stack=c.Stack(pattern=pattern, num_layers=3),
+        final_norm=norm,
+        head=c.Head(tied=False),
+        dtype=c.Dtype(param=dtype, compute=dtype, logits=dtype),
+    )
+
+
+@cache
+def side(framework: str, dtype: str = "float32") -> Side:
+    """The model in ``"jax"`` or ``"torch"``."""
+    config = model_config(dtype)
+    return (jax_side if framework == "jax" else torch_side)(config, weights(config))
+
+
+def weights(config: c.Decoder) -> Hub:
+    """Weights that decide: logits are far apart and differ from prompt to prompt."""
+    shapes = {name: tuple(value.shape) for name, value in build_torch(config).state_dict().items()}
+    return cast_all(perturb(shapes, seed=1), config.dtype.param)
+
+
+def jax_side(config: c.Decoder, hub: Hub) -> Side:
+    """The weights in JAX."""
+    model = abstract_model(config)
+    params = from_hub(hub, param_specs(model))
+    model = with_params(model, {name: jnp.asarray(value) for name, value in params.items()})
+    forward = jax.jit(lambda model, tokens: model(tokens)[0])
+    draw = jax.jit(jax_sampler.next_tokens, static_argnums=1)
+    return Side(model, jax_engine, lambda tokens: np.asarray(forward(model, tokens)), lambda *a: np.asarray(draw(*a)))
+
+
+def torch_side(config: c.Decoder, hub: Hub) -> Side:
+    """The weights in PyTorch."""
+    model = build_torch(config)
+    model.load_state_dict({name: to_tensor(value.copy()) for name, value in hub.items()})
+
+    def forward(tokens: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return to_array(model(torch.from_numpy(tokens))[0])
+
+    def draw(logits: np.ndarray, settings: c.Sampling, seed: int, step: int) -> np.ndarray:
+        return to_array(torch_sampler.next_tokens(torch.from_numpy(logits), settings, seed, step))
+
+    return Side(model, torch_engine, forward, draw)
+
+
+def by_definition(side: Side, prompts: Any, settings: c.Sampling, max_new_tokens: int) -> list[list[int]]:
+    """What ``generate`` must return: every token drawn from one full forward pass over everything before it."""
+    rows = [list(prompt) for prompt in prompts]
+    for step in range(max_new_tokens):
+        tokens = np.zeros((len(rows), FULL_LENGTH), np.int32)
+        for b, row in enumerate(rows):
+            tokens[b, : len(row)] = row
+        logits = side.forward(tokens)
+        last = np.stack([logits[b, len(row) - 1] for b, row in enumerate(rows)])
+        for row, token in zip(rows, side.draw(last, settings, settings.seed, step), strict=True):
+            row.append(int(token))
+    return [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]

@@ -1,0 +1,113 @@
+"""The JAX framework's answers."""
+
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jax_transformer.config import Decoder, Train
+from jax_transformer.convert.layout import from_hub, to_hub
+from jax_transformer.models import abstract_model, build_model
+from jax_transformer.nn.params import Params, get_params, param_specs, with_params
+from jax_transformer.ops.loss import cross_entropy, next_token_weights
+from jax_transformer.train.optimizer import build_optimizer
+from jax_transformer.train.schedule import learning_rate
+from parity_tests.measured import Batch, Forward, Hub, Trained
+
+_UNOPTIMIZED = {"xla_backend_optimization_level": 0}
+
+
+class JaxSide:
+    """One config in JAX. Each function is compiled at most once per shape."""
+
+    def __init__(self, config: Decoder, optimize: bool = True):
+        self.config = config
+        self.model = abstract_model(config)
+        self.specs = param_specs(self.model)
+        self.options = None if optimize else _UNOPTIMIZED
+
+    def structure(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Hub name -> shape and dtype."""
+        empty = {name: np.broadcast_to(np.zeros((), spec.dtype), spec.shape) for name, spec in self.specs.items()}
+        return {name: (value.shape, str(value.dtype)) for name, value in to_hub(empty, self.specs)}
+
+    def export(self, weights: Hub) -> Hub:
+        """The weights after a way through the JAX parameters."""
+        return self._to_hub(self._params(weights))
+
+    def forward(self, weights: Hub, batch: Batch) -> Forward:
+        """Taps, token-mean loss and its gradient."""
+        (loss, taps), gradients = self._value_and_grad(self._params(weights), batch.tokens, batch.segments)
+        return Forward({name: np.asarray(tap) for name, tap in taps.items()}, float(loss), self._to_hub(gradients))
+
+    def plain_logits(self, weights: Hub, tokens: np.ndarray) -> np.ndarray:
+        """Logits of tokens that are given no segments."""
+        return np.asarray(self._plain(self._params(weights), tokens))
+
+    def decode_logits(self, weights: Hub, batch: Batch, prefill: int) -> np.ndarray:
+        """Logits through a cache: ``prefill`` tokens at once, the rest one by one."""
+        params, tokens, segments = self._params(weights), batch.tokens[:, :-1], batch.segments[:, :-1]
+        rows, length = tokens.shape
+        cache = self.model.empty_cache(rows, length + 2)
+        logits = []
+        for start, stop in [(0, prefill), *((at, at + 1) for at in range(prefill, length))]:
+            out, cache = self._decode(params, tokens[:, start:stop], cache, segments[:, start:stop])
+            logits.append(np.asarray(out))
+        return np.concatenate(logits, axis=1)
+
+    def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> Trained:
+        """AdamW steps, one per batch, by the package's own optimizer."""
+        optimizer = build_optimizer(train.optimizer, self.specs, learning_rate(train), train.clip_norm)
+        params = self._params(weights)
+        state = optimizer.init(params)
+        update = jax.jit(
+            lambda gradients, state, params: _apply(optimizer, gradients, state, params), compiler_options=self.options
+        )
+        for batch in batches:
+            _, gradients = self._value_and_grad(params, batch.tokens, batch.segments)
+            params, state = update(gradients, state, params)
+        adam = _adam_state(state)
+        return Trained(self._to_hub(params), self._to_hub(adam.mu), self._to_hub(adam.nu))
+
+    def initial(self, seed: int) -> Hub:
+        """Freshly drawn weights."""
+        return self._to_hub(jax.jit(lambda: get_params(build_model(self.config, seed)), compiler_options=_UNOPTIMIZED)())
+
+    @cached_property
+    def _value_and_grad(self) -> Any:
+        def loss(params: Params, tokens: jax.Array, segments: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            model = with_params(self.model, params)
+            logits, aux = model(tokens[:, :-1], segments=segments[:, :-1], return_taps=True)
+            counted = next_token_weights(segments)
+            return cross_entropy(logits, tokens[:, 1:], counted) / counted.sum(), aux["taps"]
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=self.options)
+
+    @cached_property
+    def _plain(self) -> Any:
+        return jax.jit(lambda params, tokens: with_params(self.model, params)(tokens)[0], compiler_options=self.options)
+
+    @cached_property
+    def _decode(self) -> Any:
+        def decode(params: Params, tokens: jax.Array, cache: Any, segments: jax.Array) -> tuple[jax.Array, Any]:
+            return with_params(self.model, params).decode(tokens, cache, segments=segments)
+
+        return jax.jit(decode, compiler_options=self.options)
+
+    def _params(self, weights: Hub) -> Params:
+        return {name: jax.numpy.asarray(value) for name, value in from_hub(weights, self.specs).items()}
+
+    def _to_hub(self, params: Params) -> Hub:
+        return dict(to_hub({name: np.asarray(value) for name, value in params.items()}, self.specs))
+
+
+def _apply(optimizer: optax.GradientTransformation, gradients: Params, state: Any, params: Params) -> tuple[Params, Any]:
+    updates, state = optimizer.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def _adam_state(state: Any) -> optax.ScaleByAdamState:
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
+    return next(node for node in nodes if isinstance(node, optax.ScaleByAdamState))

@@ -1,0 +1,135 @@
+"""The parity ladder: one config or checkpoint, both frameworks, from structure to optimizer steps.
+
+A rung is only as good as the one below it: parameters of the same names and shapes, weights that arrive bit by bit, activations,
+loss, gradients, optimizer steps, cached decoding, initial values; all in float64, where rounding is no excuse, then activations and
+gradients in lower precisions, each against the float64 truth for the same weights.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from jax_transformer.config import Decoder, Train
+from parity_tests import compare
+from parity_tests.inputs import Inputs, cast_all, draw_inputs, rounded
+from parity_tests.jax_side import JaxSide
+from parity_tests.measured import TRAIN, Batch, Forward, Hub, Measured, Plan, Trained
+from parity_tests.report import LadderReport, Row
+from parity_tests.tolerances import GROWTH_DRAWS, RUNGS, Rung
+from parity_tests.torch_side import TorchSide
+
+DEFAULT = Plan()
+
+
+class Side(Protocol):
+    """One framework's answers for one config."""
+
+    config: Decoder
+
+    def structure(self) -> dict[str, tuple[tuple[int, ...], str]]: ...
+    def export(self, weights: Hub) -> Hub: ...
+    def forward(self, weights: Hub, batch: Batch) -> Forward: ...
+    def plain_logits(self, weights: Hub, tokens: np.ndarray) -> np.ndarray: ...
+    def decode_logits(self, weights: Hub, batch: Batch, prefill: int) -> np.ndarray: ...
+    def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> Trained: ...
+    def initial(self, seed: int) -> Hub: ...
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The JAX half of a ladder: computed once, compared with any number of torch halves."""
+
+    config: Decoder
+    plan: Plan
+    inputs: Inputs
+    structure: dict[str, tuple[tuple[int, ...], str]]
+    measured: Measured
+    truths: Mapping[str, compare.Truth]
+    """By low-precision rung."""
+
+
+def run_ladder(config: Decoder, weights: Hub | None = None, plan: Plan = DEFAULT, title: str = "model") -> LadderReport:
+    """Climb every rung of ``plan`` with ``config`` in both frameworks.
+
+    ``weights`` are hub tensors; without them random ones are made, in which every parameter matters. Needs JAX's 64-bit mode.
+    """
+    return compare_torch(measure_jax(config, weights, plan), title=title)
+
+
+def measure_jax(config: Decoder, weights: Hub | None = None, plan: Plan = DEFAULT) -> Reference:
+    """The JAX half: answers at every rung, and how rounding errors grow."""
+    structure = JaxSide(config).structure()
+    inputs = draw_inputs(config, {name: shape for name, (shape, _) in structure.items()}, weights, plan)
+    wide = JaxSide(_with_dtype(config, RUNGS["float64"]), plan.optimize)
+    sides: dict[str, Side] = {name: JaxSide(_with_dtype(config, rung)) for name, rung in _low_rungs(config, plan).items()}
+    measured = _measure(wide, sides, inputs, plan)
+    truths = {name: _truth(wide, rung, inputs) for name, rung in _low_rungs(config, plan).items()}
+    return Reference(config, plan, inputs, structure, measured, truths)
+
+
+def compare_torch(reference: Reference, config: Decoder | None = None, title: str = "model") -> LadderReport:
+    """The torch half, of ``config`` where another one than the reference's is given, and the comparison."""
+    config = reference.config if config is None else config
+    rows = list(compare.compare_structure(reference.structure, TorchSide(config).structure()))
+    if not all(row.passed for row in rows):
+        return LadderReport(title, tuple(rows))
+    rungs = _low_rungs(config, reference.plan)
+    sides: dict[str, Side] = {name: TorchSide(_with_dtype(config, rung)) for name, rung in rungs.items()}
+    wide = TorchSide(_with_dtype(config, RUNGS["float64"]))
+    torch = _measure(wide, sides, reference.inputs, reference.plan)
+    rows.extend(_compare(reference, torch))
+    return LadderReport(title, tuple(rows), compare.zero_gradients(reference.measured.forward["float64"].gradients))
+
+
+def _measure(wide: Side, sides: Mapping[str, Side], inputs: Inputs, plan: Plan) -> Measured:
+    """One framework's answers; ``wide`` is its float64 side."""
+    forward, exported = {}, {}
+    for name, side in {"float64": wide, **sides}.items():
+        weights = cast_all(inputs.weights, side.config.dtype.param)
+        forward[name] = side.forward(weights, inputs.packed)
+        exported[name] = side.export(weights)
+    tokens = inputs.ragged.tokens[:, :-1]
+    decoding = {
+        "plain": wide.plain_logits(inputs.weights, tokens),
+        "full": wide.forward(inputs.weights, inputs.ragged).taps["logits"],
+        "decoded": wide.decode_logits(inputs.weights, inputs.ragged, max(1, tokens.shape[1] - 3)),
+    }
+    training = inputs.training[: plan.steps]
+    trained = {name: wide.train(inputs.weights, training, train) for name, train in TRAIN.items() if training}
+    return Measured(exported, forward, decoding, trained, wide.initial(plan.seed) if plan.init else {})
+
+
+def _truth(wide: Side, rung: Rung, inputs: Inputs) -> compare.Truth:
+    weights = cast_all(cast_all(inputs.weights, rung.dtype.param), "float64")
+    moved = (rounded(weights, rung.eps, seed) for seed in range(GROWTH_DRAWS))
+    return compare.Truth(wide.forward(weights, inputs.packed), tuple(wide.forward(other, inputs.packed) for other in moved))
+
+
+def _compare(reference: Reference, torch: Measured) -> Iterator[Row]:
+    jax, inputs = reference.measured, reference.inputs
+    for name, exported in jax.exported.items():
+        want = cast_all(inputs.weights, str(next(iter(exported.values())).dtype))
+        yield compare.compare_bits("jax", name, exported, want)
+        yield compare.compare_bits("torch", name, torch.exported[name], want)
+    wide = jax.forward["float64"]
+    yield from compare.compare_forward("float64", wide, torch.forward["float64"])
+    for name, trained in jax.trained.items():
+        yield from compare.compare_trained(name, inputs.weights, trained, torch.trained[name], compare.largest(wide.gradients))
+    yield from compare.compare_decoded(inputs.ragged, jax.decoding, torch.decoding)
+    yield from compare.compare_initial(jax.initial, torch.initial)
+    for name, truth in reference.truths.items():
+        yield from compare.compare_low(_rung(reference.config, name), jax.forward[name], torch.forward[name], truth)
+
+
+def _low_rungs(config: Decoder, plan: Plan) -> dict[str, Rung]:
+    return {name: _rung(config, name) for name in plan.dtypes if name != "float64"}
+
+
+def _rung(config: Decoder, name: str) -> Rung:
+    return RUNGS[name] if name in RUNGS else Rung(name, config.dtype)
+
+
+def _with_dtype(config: Decoder, rung: Rung) -> Any:
+    return config.model_copy(update={"dtype": rung.dtype})

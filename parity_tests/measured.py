@@ -1,0 +1,84 @@
+"""What one framework is asked for, and what it answers: the same records from both, in numpy and under hub names."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jax_transformer.config import AdamW, Train
+
+Hub = dict[str, np.ndarray]
+"""Tensors by hub name."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens and their segments, both int32 [B, T + 1]; inputs are all but the last, targets all but the first."""
+
+    tokens: np.ndarray
+    segments: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a ladder climbs: the precisions, the optimizer steps, the randomness."""
+
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    steps: int = 3
+    seed: int = 0
+    init: bool = True
+    """Also compare the statistics of freshly initialised weights."""
+    optimize: bool = True
+    """Let XLA optimise the float64 programs. Off, they compile twice as fast and compute the same function."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward and backward pass."""
+
+    taps: Hub
+    """Every named activation, in its own dtype; torch's are in the order of the computation."""
+    loss: float
+    """Mean negative log likelihood of the counted tokens, in nats."""
+    gradients: Hub
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What k optimizer steps leave behind."""
+
+    params: Hub
+    first: Hub
+    second: Hub
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that one framework answers for one config."""
+
+    exported: dict[str, Hub]
+    """By rung: the weights after a way through the framework's own parameters."""
+    forward: dict[str, Forward]
+    """By rung."""
+    decoding: dict[str, np.ndarray]
+    """Logits of the ragged batch: ``plain`` without segments, ``full`` in one pass, ``decoded`` through a cache."""
+    trained: dict[str, Trained]
+    """By training config."""
+    initial: Hub
+    """Freshly drawn weights; empty where the plan leaves them out."""
+
+
+def _train(clip_norm: float | None) -> Train:
+    """Hyperparameters under which every part of AdamW and of the schedule shows within three steps."""
+    optimizer = AdamW(beta1=0.8, beta2=0.9, eps=1e-8, weight_decay=0.3, decay_embedding=False)
+    return Train(
+        steps=8,
+        batch_size=1,
+        warmup_steps=2,
+        learning_rate=3e-2,
+        min_learning_rate=1e-2,
+        optimizer=optimizer,
+        clip_norm=clip_norm,
+    )
+
+
+TRAIN = {"unclipped": _train(None), "clipped": _train(0.1)}

@@ -1,0 +1,83 @@
+"""The two packages are the same, file for file and name for name."""
+
+import ast
+from pathlib import Path
+
+from parity_tests.structure.sources import ROOT, files, label, parse, public
+
+JAX, TORCH = ROOT / "jax_transformer", ROOT / "torch_reference"
+
+TORCH_ONLY = {"checkpoint.py"}
+"""Hub <-> state_dict; the JAX side of it is ``convert/``."""
+
+MIRRORED = (
+    "generate/sampler.py",
+    "models/__init__.py",
+    "models/decoder.py",
+    "nn/attention/__init__.py",
+    "nn/attention/cache.py",
+    "nn/attention/softmax.py",
+    "nn/block.py",
+    "nn/ffn/__init__.py",
+    "nn/ffn/glu.py",
+    "nn/ffn/mlp.py",
+    "nn/heads.py",
+    "nn/linear.py",
+    "nn/norm.py",
+    "nn/position.py",
+    "nn/residual.py",
+    "nn/stack.py",
+    "ops/activation.py",
+    "ops/attention/reference.py",
+    "ops/loss.py",
+    "ops/mask.py",
+    "ops/norm.py",
+    "ops/position.py",
+    "ops/sampling.py",
+)
+
+JAX_ONLY_NAMES = {
+    "models/__init__.py": {"abstract_model"},
+}
+"""Public names without a counterpart, and no more than these."""
+
+
+def names(path: Path) -> set[str]:
+    """Public classes, their public methods, and public functions; torch's ``forward`` is ``__call__``."""
+    found = set()
+    for node in public(parse(path).body):
+        found.add(node.name)
+        found |= {f"{node.name}.{method.name}" for method in public(node.body)} if isinstance(node, ast.ClassDef) else set()
+    return {name for name in found if not name.endswith(".forward")}
+
+
+def test_every_mirrored_file_is_on_both_sides():
+    missing = [label(side / name) for name in MIRRORED for side in (JAX, TORCH) if not (side / name).is_file()]
+    assert not missing
+
+
+def test_every_torch_file_has_a_twin_with_the_same_public_names():
+    wrong = []
+    for path in files("torch_reference"):
+        name = path.relative_to(TORCH).as_posix()
+        if name in TORCH_ONLY:
+            continue
+        if not (JAX / name).is_file():
+            wrong.append(f"{label(path)} has no twin")
+            continue
+        here, there = names(path), names(JAX / name)
+        wrong += [f"{name}: only torch_reference has {extra}" for extra in sorted(here - there)]
+        wrong += [
+            f"{name}: only jax_transformer has {extra}" for extra in sorted(there - here - JAX_ONLY_NAMES.get(name, set()))
+        ]
+    assert not wrong
+
+
+def test_both_packages_offer_the_same_names():
+    import jax_transformer
+    import torch_reference
+
+    assert dir(jax_transformer) == dir(torch_reference)
+    for name in jax_transformer.__all__:
+        assert getattr(jax_transformer, name) is not None
+        assert getattr(torch_reference, name) is not None

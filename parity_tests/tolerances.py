@@ -1,0 +1,106 @@
+"""Every error budget of the suite, with the reason for its size.
+
+An error is the largest absolute difference of a tensor over the largest absolute value of its truth: relative to the tensor's
+own scale, because a sum that happens to cancel has no correct digits left to compare.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jax_transformer.config import Dtype
+
+FLOAT64 = 1e-10
+"""Agreement of the two frameworks in float64. Rounding explains about 1e-15 per operation and 1e-13 through a deep stack of tiny
+layers, so 1e-10 leaves room for conditioning; the smallest semantic difference known (an epsilon of 1e-6 against 1e-5) makes
+1e-6. What lies between cannot be rounding."""
+
+FLOOR = 2e-5
+"""Part of the model's largest gradient that is added to the scale of every parameter's gradient. Rounding noise in a gradient is
+a few 1e-16 of the *largest* terms that flow through the network, so a gradient that is zero in exact arithmetic has pure noise of
+that size; 1e-10 * 2e-5 allows for it. A gradient that is wrong by its own size is still seen down to 1e-14 of the largest."""
+
+LOW_FLOOR = 0.05
+"""The same for low precisions, where the noise of the largest terms is all of the budget already."""
+
+ZERO_GRADIENT = 1e-12
+"""A parameter whose gradient stays below this part of the model's largest is named as having a zero gradient: the key bias of an
+attention without rotation, the query and key of a window of one token."""
+
+DETERMINED = 1e-5
+"""Adam divides by the root of the second moment. An element whose root is below this part of the largest gradient carries
+rounding noise of more than 1e-16 / 1e-5 = 1e-11 after the division, too near to the float64 budget to tell a mistake from
+noise: its change is left out and its moments, taken before the division, are compared instead."""
+
+GROWTH_DRAWS = 8
+"""Random roundings of the weights from which the growth of rounding errors is measured. An activation with a kink (relu)
+answers rarely but strongly, so one draw would miss it."""
+
+LOW_PRECISION = 24.0
+"""Budget of a low-precision result: this many times the error that rounding the *weights* alone causes, as measured in float64.
+The weights of a layer are rounded once, its activations in about a dozen operations, forward and backward, each about as harmful;
+errors of several operations add up like their root mean square or, in an unlucky tensor, linearly."""
+
+LOW_PRECISION_FLOOR = 4.0
+"""... and never below this many units of rounding: the result itself is rounded, and reads inputs that were."""
+
+SIMILAR = 6.0
+"""The errors of the two frameworks, each against the float64 truth, may differ by this factor (geometric mean over a rung's
+tensors): a framework that computes a norm or a softmax in bfloat16 is off by more. They associate sums differently and so
+cannot agree exactly."""
+
+INIT_SIGMAS = 6.0
+"""Initial values of the frameworks are different random numbers; their standard deviations must agree within this many standard
+errors of the estimate (two in a billion by chance)."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One precision at which a model is compared."""
+
+    name: str
+    dtype: Dtype
+
+    @property
+    def eps(self) -> float:
+        """Unit of rounding of the coarsest dtype in it."""
+        return max(epsilon(name) for name in (self.dtype.param, self.dtype.compute, self.dtype.logits))
+
+
+def epsilon(dtype: str) -> float:
+    """Distance from 1 to the next number: 2^-52, 2^-23, 2^-10, 2^-7."""
+    return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+
+
+def _uniform(name: str) -> Dtype:
+    return Dtype(param=name, compute=name, logits=name)
+
+
+RUNGS = {
+    "float64": Rung("float64", _uniform("float64")),
+    "float32": Rung("float32", _uniform("float32")),
+    "bfloat16": Rung("bfloat16", Dtype(param="float32", compute="bfloat16", logits="float32")),
+    "bfloat16_weights": Rung("bfloat16_weights", _uniform("bfloat16")),
+}
+"""``bfloat16`` is mixed precision as it is trained; ``bfloat16_weights`` is what a converted checkpoint runs in."""
+
+
+def relative_error(got: np.ndarray, want: np.ndarray, scale: float | None = None) -> float:
+    """``max |got - want| / scale``, with ``scale`` the largest ``|want|`` where it is not given.
+
+    0 where both are the same, all zero included; infinite for another shape, for a NaN on one side, or for a truth of all zeros.
+    """
+    if got.shape != want.shape:
+        return float("inf")
+    got, want = (np.asarray(x, np.float64) for x in (got, want))
+    if np.array_equal(got, want, equal_nan=True):
+        return 0.0
+    scale = float(np.max(np.abs(want))) if scale is None else scale
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = float(np.max(np.abs(got - want)) / scale)
+    return float("inf") if np.isnan(error) else error
+
+
+def low_precision_budget(eps: float, growth: float) -> float:
+    """Budget of one tensor: ``growth`` is its error per unit of rounding of the weights."""
+    return eps * max(LOW_PRECISION * growth, LOW_PRECISION_FLOOR)

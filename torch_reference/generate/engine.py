@@ -1,0 +1,83 @@
+"""The decoding loop: one prefill, then a token per row and step over a preallocated cache."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from jax_transformer.config import Sampling
+from jax_transformer.config.errors import WeightsError
+from torch_reference.generate.request import Prompts, check_request, left_pad
+from torch_reference.generate.sampler import next_tokens
+from torch_reference.models.decoder import Decoder
+
+
+def generate(
+    model: Decoder,
+    prompts: Prompts,
+    *,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop_tokens: Sequence[int] = (),
+    num_tokens: int | None = None,
+) -> list[list[int]]:
+    """Continues every prompt by up to ``max_new_tokens`` tokens; a row ends before the first of its ``stop_tokens``.
+
+    Ids at or above ``num_tokens`` (a vocabulary padded beyond the tokenizer's) are never sampled. A row depends on its prompt,
+    its index in the batch and the seed, and not on the other rows; greedy rows do not depend on the index either.
+    Greedy tokens equal those of ``jax_transformer``; drawn ones have the same distribution.
+    Raises DataError for a request that the model cannot serve, WeightsError where its logits are not finite.
+    """
+    num_tokens = check_request(model.config, prompts, max_new_tokens, stop_tokens, num_tokens)
+    results: list[list[int]] = [[] for _ in prompts]
+    for tokens, running in _steps(model, prompts, settings, max_new_tokens, stop_tokens, num_tokens):
+        for result, token, alive in zip(results, tokens.tolist(), running.tolist(), strict=True):
+            if alive:
+                result.append(token)
+    return results
+
+
+def stream(
+    model: Decoder,
+    prompt: Sequence[int],
+    *,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop_tokens: Sequence[int] = (),
+    num_tokens: int | None = None,
+) -> Iterator[int]:
+    """The tokens of ``generate(model, [prompt], ...)[0]``, each as soon as it is drawn; raises the same, DataError at once."""
+    num_tokens = check_request(model.config, [prompt], max_new_tokens, stop_tokens, num_tokens)
+    steps = _steps(model, [prompt], settings, max_new_tokens, stop_tokens, num_tokens)
+    return (int(token) for token, running in steps if running)
+
+
+@torch.inference_mode()  # as a decorator: inside a generator, a context would reach the caller
+def _steps(
+    model: Decoder, prompts: Prompts, settings: Sampling, max_new_tokens: int, stop_tokens: Sequence[int], num_tokens: int
+) -> Iterator[tuple[Int[Tensor, "B"], Bool[Tensor, "B"]]]:
+    """Each step's token per row, and which rows are still running; ends when none is."""
+    device = next(model.parameters()).device
+    # The last token of each prompt is left to the loop, whose step draws from its logits: the mirror of the JAX loop.
+    longest = max(len(prompt) for prompt in prompts)
+    tokens, segments = (torch.from_numpy(a).to(device) for a in left_pad([p[:-1] for p in prompts], longest - 1))
+    last = torch.tensor([int(prompt[-1]) for prompt in prompts], device=device)
+    stop = torch.tensor([int(token) for token in stop_tokens], device=device, dtype=last.dtype)
+    running = torch.ones_like(last, dtype=torch.bool)
+    cache = model.empty_cache(len(prompts), longest - 1 + max_new_tokens)
+    if longest > 1:
+        _, cache = model.decode(tokens, cache, segments=segments)
+    for step in range(max_new_tokens):
+        logits, cache = model.decode(last[:, None], cache)
+        logits = logits[:, 0, :num_tokens]
+        if not logits[running].isfinite().all():
+            raise WeightsError(
+                f"logits of new token {step} are not finite: the weights are damaged or diverged in training, "
+                f"or dtype.compute={model.config.dtype.compute} overflows"
+            )
+        last = next_tokens(logits, settings, settings.seed, step)
+        running = running & ~torch.isin(last, stop)
+        if not running.any():
+            return
+        yield last, running

@@ -1,0 +1,110 @@
+"""Text in, text out: a model and its tokenizer, in memory or in a folder, streaming a continuation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from jax_transformer.config import Sampling
+from jax_transformer.config.errors import DataError
+from torch_reference.checkpoint import load_pretrained
+from torch_reference.generate.engine import stream
+from torch_reference.models.decoder import Decoder
+
+EOS_NAMES = ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>")
+
+
+def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
+    """The ``tokenizer.json`` in ``folder``; DataError where it is missing or no tokenizer."""
+    file = folder / "tokenizer.json"
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"{file}: cannot read the tokenizer: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "<eos>" in a text is five characters
+    return tokenizer
+
+
+def stream_text(
+    folder: Path | str, prompt: str, settings: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
+) -> Iterator[str]:
+    """``continue_text`` with the model and tokenizer of an exchange folder, or of the ``export/`` in a run folder.
+
+    Raises what loading raises as well: DataError for the tokenizer, ConfigError and WeightsError for the model.
+    """
+    folder = Path(folder)
+    exported = folder / "export"
+    folder = exported if exported.is_dir() else folder
+    tokenizer = load_tokenizer(folder)
+    _encode(tokenizer, prompt)  # a prompt that cannot be encoded is refused before the weights are read
+    return continue_text(load_pretrained(folder), tokenizer, prompt, settings, max_new_tokens, stop)
+
+
+def continue_text(
+    model: Decoder,
+    tokenizer: tokenizers.Tokenizer,
+    prompt: str,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+) -> Iterator[str]:
+    """The continuation of ``prompt``, without it, in pieces as they are drawn; a piece never ends inside a character.
+
+    Ends before the first of the ``stop`` strings, before the tokenizer's end-of-text token, or after ``max_new_tokens``.
+    Raises DataError, at once, for characters the tokenizer does not know, an empty prompt or stop string, a prompt that leaves
+    no room for its continuation, and a tokenizer with more tokens than the model.
+    """
+    if "" in stop:
+        raise DataError("stop: got an empty string, which would end every text before it begins")
+    prompt_ids = _encode(tokenizer, prompt)
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    tokens = stream(
+        model,
+        prompt_ids,
+        settings=settings,
+        max_new_tokens=max_new_tokens,
+        stop_tokens=[ids[name] for name in EOS_NAMES if name in ids][:1],
+        num_tokens=max(ids.values()) + 1,
+    )
+    return _until_stop(_decoded(tokenizer, prompt_ids, tokens), stop)
+
+
+def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+    try:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"the tokenizer does not know every character of {text[:40]!r}: {error}") from error
+
+
+def _decoded(tokenizer: tokenizers.Tokenizer, prompt_ids: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of ``tokens`` after the prompt: decoders treat the first token of a text apart, so the prompt goes first."""
+    ids = list(prompt_ids)
+    text = tokenizer.decode(ids, skip_special_tokens=False)
+    shown = len(text)
+    for token in tokens:
+        ids.append(token)
+        text = tokenizer.decode(ids, skip_special_tokens=False)
+        if not text.endswith("\ufffd"):  # else a character may be incomplete
+            yield text[shown:]
+            shown = max(shown, len(text))
+    yield text[shown:]
+
+
+def _until_stop(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
+    """The pieces up to the first of the ``stop`` strings; text that may be the beginning of one is held back."""
+    pending = ""
+    for piece in pieces:
+        pending += piece
+        found = [pending.find(text) for text in stop if text in pending]
+        if found:
+            pending = pending[: min(found)]
+            break
+        held = max((n for text in stop for n in range(1, len(text)) if pending.endswith(text[:n])), default=0)
+        ready = len(pending) - held
+        if ready:
+            yield pending[:ready]
+        pending = pending[ready:]
+    if pending:
+        yield pending

@@ -1,0 +1,1 @@
+"""Modules: parameters and wiring around the pure functions of ``ops``."""

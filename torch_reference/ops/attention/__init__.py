@@ -1,0 +1,1 @@
+"""Softmax attention: one folder, the readable definition beside any faster form."""

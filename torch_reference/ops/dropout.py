@@ -1,0 +1,74 @@
+"""Dropping values at random, with the randomness handed in.
+
+The random numbers are a function of a key, as in JAX, and not the state of a generator: a recomputed layer drops the same
+values again, and ``torch.compile``, which takes no generators, compiles them. Their distribution is that of the JAX package;
+the numbers themselves come from SplitMix64 (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195) and differ.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_STEP = 0x9E3779B97F4A7C15 - 2**64  # int64 is the type that every device multiplies; it wraps as the unsigned one would
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The randomness of one forward pass. A model called without it drops nothing: that is evaluation.
+
+    ``key`` is any integer, for example ``torch.tensor(seed)``; the same key drops the same values. ``scale`` multiplies every
+    drop rate, so that a schedule can anneal dropout without a new compilation.
+    """
+
+    key: Int[Tensor, ""]
+    scale: Float[Tensor, ""] | float = 1.0
+
+    def fold(self, number: int) -> "Noise":
+        """Independent noise for the part of the model with this number."""
+        return Noise(_mix(_mix(self.key.to(torch.int64)) + (number + 1) * _STEP), self.scale)
+
+    def split(self, count: int) -> "tuple[Noise, ...]":
+        """``count`` independent noises."""
+        return tuple(self.fold(number) for number in range(count))
+
+
+def dropout(x: Float[Tensor, "*B"], rate: float, noise: Noise | None) -> Float[Tensor, "*B"]:
+    """Zero each value with probability ``rate * noise.scale`` and divide the others by the keep probability."""
+    if noise is None or rate == 0.0:
+        return x
+    return _keep(x, x.shape, rate, noise)
+
+
+def drop_path(x: Float[Tensor, "B *D"], rate: float | None, noise: Noise | None) -> Float[Tensor, "B *D"]:
+    """Zero whole samples with probability ``rate * noise.scale`` (https://arxiv.org/abs/1603.09382); no rate, no drop."""
+    if noise is None or rate is None:
+        return x
+    return _keep(x, (x.shape[0],) + (1,) * (x.ndim - 1), rate, noise)
+
+
+def _keep(x: Float[Tensor, "*B"], shape: tuple[int, ...], rate: float, noise: Noise) -> Float[Tensor, "*B"]:
+    keep_probability = 1.0 - torch.as_tensor(rate * noise.scale, dtype=torch.float32, device=x.device)
+    keep = _uniform(noise.key, shape, x.device) < keep_probability
+    return torch.where(keep, x / keep_probability.to(x.dtype), torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def _uniform(key: Int[Tensor, ""], shape: tuple[int, ...], device: torch.device) -> Float[Tensor, "..."]:
+    """float32 values in [0, 1), all multiples of 2^-24."""
+    index = torch.arange(1, math.prod(shape) + 1, device=device).reshape(shape)
+    bits = _mix(key.to(device, torch.int64) + index * _STEP)
+    return _shift(bits, 40).to(torch.float32) * 2.0**-24
+
+
+def _mix(z: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+    """Every bit of the result depends on every bit of ``z``."""
+    z = (z ^ _shift(z, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    z = (z ^ _shift(z, 27)) * (0x94D049BB133111EB - 2**64)
+    return z ^ _shift(z, 31)
+
+
+def _shift(z: Int[Tensor, "*B"], count: int) -> Int[Tensor, "*B"]:
+    """Shift right and fill with zeros, where torch fills with the sign."""
+    return (z >> count) & (2 ** (64 - count) - 1)

@@ -1,0 +1,34 @@
+"""Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864)."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from torch_reference.ops.precision import at_least_float32
+
+
+def rope_frequencies(base: float, rotary_dim: int) -> np.ndarray:
+    """Angle per position of each pair, ``base ** (-2 i / rotary_dim)`` radians for ``i < rotary_dim / 2``, in float64."""
+    return base ** (-np.arange(0, rotary_dim, 2, dtype=np.float64) / rotary_dim)
+
+
+def apply_rope(
+    x: Float[Tensor, "B T N H"], positions: Int[Tensor, "#B T"], frequencies: np.ndarray, layout: str
+) -> Float[Tensor, "B T N H"]:
+    """Rotate the first ``2 * len(frequencies)`` dimensions of each head by ``position * frequency``; pass the rest through.
+
+    Angles are float32 at least: bfloat16 positions would collide above 256.
+    """
+    half = len(frequencies)
+    dtype = at_least_float32(x.dtype)
+    angles = positions[..., None].to(dtype) * torch.as_tensor(frequencies, dtype=dtype, device=x.device)
+    cos, sin = (f(angles)[:, :, None, :].to(x.dtype) for f in (torch.cos, torch.sin))
+    rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
+    if layout == "half":
+        a, b = rotated[..., :half], rotated[..., half:]
+        rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    else:
+        a, b = rotated[..., 0::2], rotated[..., 1::2]
+        rotated = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).reshape(rotated.shape)
+    return torch.cat([rotated, rest], dim=-1) if rest.shape[-1] else rotated
