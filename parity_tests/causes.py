@@ -50,6 +50,7 @@ _DECODE = (
     ),
 )
 _OTHER = {
+    "casts": "one framework rounds at another place: before or after a scale, inside a norm, softmax or rotation",
     "structure": "the two packages do not have the same parameters: a bias, a norm or a tied matrix on one side only, or other sizes",
     "round trip": "the layout between JAX and the hub loses, moves or casts values",
     "init": "initial standard deviation, or the depth scaling of the last projection of each branch",

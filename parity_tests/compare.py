@@ -1,7 +1,6 @@
 """Two sets of answers -> rows: how far apart, and how far they may be."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,13 +10,36 @@ from parity_tests.report import Row
 from parity_tests.tolerances import FLOAT64, relative_error
 
 
-@dataclass(frozen=True)
 class Truth:
-    """The float64 result for the weights of a low-precision rung, and how rounding those weights moves it."""
+    """The float64 result for the weights of a low-precision rung, and how much rounding those weights moves each tensor of it."""
 
-    result: Forward
-    moved: tuple[Forward, ...]
-    """The same for weights that were rounded at random, to the precision of the rung."""
+    def __init__(self, result: Forward, eps: float):
+        self.result = result
+        self.eps = eps
+        self.moved: dict[tuple[str, str], float] = {}
+        """(kind, name) -> largest error seen."""
+        self.scales = {("taps", name): size(value) for name, value in result.taps.items()}
+        floor = tolerances.LOW_FLOOR * largest(result.gradients)
+        self.scales |= {("gradients", name): size(value) + floor for name, value in result.gradients.items()}
+
+    def errors(self, other: Forward) -> dict[tuple[str, str], float]:
+        """Distance of another result from this one, each tensor relative to its scale."""
+        return {
+            (kind, name): relative_error(
+                getattr(other, kind)[name], np.asarray(getattr(self.result, kind)[name], np.float64), scale
+            )
+            for (kind, name), scale in self.scales.items()
+            if name in getattr(other, kind)
+        }
+
+    def observe(self, other: Forward) -> None:
+        """Take in the result for weights that were rounded at random."""
+        for key, error in self.errors(other).items():
+            self.moved[key] = max(error, self.moved.get(key, 0.0))
+
+    def budget(self, key: tuple[str, str]) -> float:
+        """What an error of this tensor may be."""
+        return tolerances.low_precision_budget(self.eps, self.moved[key] / self.eps)
 
 
 def compare_structure(jax: Mapping, torch: Mapping) -> Iterator[Row]:
@@ -46,33 +68,32 @@ def compare_forward(rung: str, jax: Forward, torch: Forward) -> Iterator[Row]:
         yield Row("gradient", rung, name, relative_error(torch.gradients[name], want, size(want) + floor), FLOAT64)
 
 
-def compare_low(rung: tolerances.Rung, jax: Forward, torch: Forward, truth: Truth) -> Iterator[Row]:
+def compare_low(rung: str, jax: Forward, torch: Forward, truth: Truth) -> Iterator[Row]:
     """A low precision: both frameworks against the float64 truth, within the measured growth of rounding errors."""
-    yield from _same_taps(rung.name, jax.taps, torch.taps)
-    taps = _shared(torch.taps, jax.taps)
-    yield from _low_rows(
-        "forward", rung, taps, [side.taps for side in (jax, torch)], [f.taps for f in (truth.result, *truth.moved)]
-    )
-    gradients = [f.gradients for f in (truth.result, *truth.moved)]
-    yield from _low_rows("gradient", rung, list(reversed(torch.gradients)), [jax.gradients, torch.gradients], gradients)
+    yield from _same_taps(rung, jax.taps, torch.taps)
+    yield from _casts(rung, jax.taps, torch.taps)
+    jax_errors, torch_errors = truth.errors(jax), truth.errors(torch)
+    order = {"taps": _shared(torch.taps, jax.taps), "gradients": list(reversed(torch.gradients))}
+    for kind, stage in (("taps", "forward"), ("gradients", "gradient")):
+        keys = [(kind, name) for name in order[kind]]
+        for key in keys:
+            for framework, errors in (("jax", jax_errors), ("torch", torch_errors)):
+                yield Row(stage, rung, key[1], errors[key], truth.budget(key), framework)
+        # Below the effect of rounding the weights, which error is the larger one is chance.
+        noise = {key: max(truth.moved[key], truth.eps) for key in keys}
+        ratios = [np.log(max(torch_errors[key], noise[key]) / max(jax_errors[key], noise[key])) for key in keys]
+        yield Row(stage, rung, "errors of both", float(np.exp(abs(np.mean(ratios)))), tolerances.SIMILAR)
 
 
-def _low_rows(stage: str, rung: tolerances.Rung, names: list[str], sides: list[Hub], truths: list[Hub]) -> Iterator[Row]:
-    truth, *moved = truths
-    floor = tolerances.LOW_FLOOR * largest(truth) if stage == "gradient" else 0.0
-    ratios = []
-    for name in names:
-        want = np.asarray(truth[name], np.float64)
-        scale = size(want) + floor
-        growth = max(relative_error(other[name], want, scale) for other in moved) / rung.eps
-        budget = tolerances.low_precision_budget(rung.eps, growth)
-        errors = [relative_error(side[name], want, scale) for side in sides]
-        for framework, error in zip(("jax", "torch"), errors, strict=True):
-            yield Row(stage, rung.name, name, error, budget, framework)
-        noise = rung.eps * max(growth, 1.0)
-        ratios.append(np.log(max(errors[1], noise) / max(errors[0], noise)))
-    ratio = float(np.exp(abs(np.mean(ratios))))
-    yield Row(stage, rung.name, "errors of both", ratio, tolerances.SIMILAR)
+def _casts(rung: str, jax: Hub, torch: Hub) -> Iterator[Row]:
+    """In 16 bits, the same bits up to the first activation function: every cast is at the same place."""
+    for name in _shared(torch, jax):
+        if name == tolerances.FIRST_ACTIVATION:
+            return
+        same_kind = jax[name].dtype == torch[name].dtype and jax[name].shape == torch[name].shape
+        if same_kind and jax[name].dtype.itemsize == 2:
+            different = float(np.mean(jax[name].view(np.int16) != torch[name].view(np.int16)))
+            yield Row("casts", rung, name, different, tolerances.DIFFERENT_BITS)
 
 
 def compare_trained(run: str, start: Hub, jax: Trained, torch: Trained, scale: float) -> Iterator[Row]:

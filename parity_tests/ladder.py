@@ -14,7 +14,7 @@ import numpy as np
 from jax_transformer.config import Decoder, Train
 from parity_tests import compare
 from parity_tests.inputs import Inputs, cast_all, draw_inputs, rounded
-from parity_tests.jax_side import JaxSide
+from parity_tests.jax_side import EXPLICIT_CASTS, UNOPTIMIZED, JaxSide
 from parity_tests.measured import TRAIN, Batch, Forward, Hub, Measured, Plan, Trained
 from parity_tests.report import LadderReport, Row
 from parity_tests.tolerances import GROWTH_DRAWS, RUNGS, Rung
@@ -33,7 +33,7 @@ class Side(Protocol):
     def forward(self, weights: Hub, batch: Batch) -> Forward: ...
     def plain_logits(self, weights: Hub, tokens: np.ndarray) -> np.ndarray: ...
     def decode_logits(self, weights: Hub, batch: Batch, prefill: int) -> np.ndarray: ...
-    def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> Trained: ...
+    def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> dict[int, Trained]: ...
     def initial(self, seed: int) -> Hub: ...
 
 
@@ -62,8 +62,9 @@ def measure_jax(config: Decoder, weights: Hub | None = None, plan: Plan = DEFAUL
     """The JAX half: answers at every rung, and how rounding errors grow."""
     structure = JaxSide(config).structure()
     inputs = draw_inputs(config, {name: shape for name, (shape, _) in structure.items()}, weights, plan)
-    wide = JaxSide(_with_dtype(config, RUNGS["float64"]), plan.optimize)
-    sides: dict[str, Side] = {name: JaxSide(_with_dtype(config, rung)) for name, rung in _low_rungs(config, plan).items()}
+    wide = JaxSide(_with_dtype(config, RUNGS["float64"]), None if plan.optimize else UNOPTIMIZED)
+    low = {name: _with_dtype(config, rung) for name, rung in _low_rungs(config, plan).items()}
+    sides: dict[str, Side] = {name: JaxSide(own, EXPLICIT_CASTS) for name, own in low.items()}
     measured = _measure(wide, sides, inputs, plan)
     truths = {name: _truth(wide, rung, inputs) for name, rung in _low_rungs(config, plan).items()}
     return Reference(config, plan, inputs, structure, measured, truths)
@@ -97,14 +98,18 @@ def _measure(wide: Side, sides: Mapping[str, Side], inputs: Inputs, plan: Plan) 
         "decoded": wide.decode_logits(inputs.weights, inputs.ragged, max(1, tokens.shape[1] - 3)),
     }
     training = inputs.training[: plan.steps]
-    trained = {name: wide.train(inputs.weights, training, train) for name, train in TRAIN.items() if training}
+    runs = {name: wide.train(inputs.weights, training, train) for name, train in TRAIN.items()}
+    trained = {f"{name} step {step}": result for name, run in runs.items() for step, result in run.items()}
     return Measured(exported, forward, decoding, trained, wide.initial(plan.seed) if plan.init else {})
 
 
 def _truth(wide: Side, rung: Rung, inputs: Inputs) -> compare.Truth:
+    """One draw at a time: the gradients of a large model are not kept."""
     weights = cast_all(cast_all(inputs.weights, rung.dtype.param), "float64")
-    moved = (rounded(weights, rung.eps, seed) for seed in range(GROWTH_DRAWS))
-    return compare.Truth(wide.forward(weights, inputs.packed), tuple(wide.forward(other, inputs.packed) for other in moved))
+    truth = compare.Truth(wide.forward(weights, inputs.packed), rung.eps)
+    for seed in range(GROWTH_DRAWS):
+        truth.observe(wide.forward(rounded(weights, rung.eps, seed), inputs.packed))
+    return truth
 
 
 def _compare(reference: Reference, torch: Measured) -> Iterator[Row]:
@@ -120,7 +125,7 @@ def _compare(reference: Reference, torch: Measured) -> Iterator[Row]:
     yield from compare.compare_decoded(inputs.ragged, jax.decoding, torch.decoding)
     yield from compare.compare_initial(jax.initial, torch.initial)
     for name, truth in reference.truths.items():
-        yield from compare.compare_low(_rung(reference.config, name), jax.forward[name], torch.forward[name], truth)
+        yield from compare.compare_low(name, jax.forward[name], torch.forward[name], truth)
 
 
 def _low_rungs(config: Decoder, plan: Plan) -> dict[str, Rung]:

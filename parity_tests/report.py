@@ -16,7 +16,7 @@ class Row:
     """One comparison: it passes where ``error <= budget``."""
 
     stage: str
-    """structure, round trip, forward, gradient, optimizer, decode or init."""
+    """structure, round trip, forward, gradient, casts, optimizer, decode or init."""
     rung: str
     """The precision."""
     name: str

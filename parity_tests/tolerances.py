@@ -49,6 +49,14 @@ SIMILAR = 6.0
 tensors): a framework that computes a norm or a softmax in bfloat16 is off by more. They associate sums differently and so
 cannot agree exactly."""
 
+FIRST_ACTIVATION = "stack.layers.0.ffn.hidden"
+"""Up to here a 16-bit forward pass is matmuls, norms, rotation and softmax, which accumulate in float32 and round once at a place
+that the code states. Activation functions are the frameworks' own and round inside."""
+
+DIFFERENT_BITS = 0.05
+"""Part of the elements of a 16-bit tensor that may differ before that. Sums in another order differ by about 1e-7, which moves one
+rounding in several thousand; one cast at another place moves about every fifth."""
+
 INIT_SIGMAS = 6.0
 """Initial values of the frameworks are different random numbers; their standard deviations must agree within this many standard
 errors of the estimate (two in a billion by chance)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jax_transformer.config import Decoder, Train
-from parity_tests.measured import Batch, Forward, Hub, Trained
+from parity_tests.measured import Batch, Forward, Hub, Trained, reported_steps
 from torch_reference.checkpoint import to_array, to_tensor
 from torch_reference.models import build_model
 from torch_reference.ops.loss import cross_entropy, next_token_weights
@@ -56,21 +56,21 @@ class TorchSide:
                 logits.append(to_array(out))
         return np.concatenate(logits, axis=1)
 
-    def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> Trained:
-        """AdamW steps, one per batch, by ``torch.optim.AdamW``."""
+    def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> dict[int, Trained]:
+        """AdamW steps, one per batch, by ``torch.optim.AdamW``; by step, the first and the last."""
         self._load(weights)
         optimizer = build_optimizer(self.model, train)
-        for step, batch in enumerate(batches):
+        reported = {}
+        for step, batch in enumerate(batches, 1):
             self.model.zero_grad()
             self._loss(batch)[0].backward()
             clip_gradients([parameter for parameter in self.model.parameters() if parameter.grad is not None], train.clip_norm)
             for group in optimizer.param_groups:
-                group["lr"] = scheduled_rate(train, step)
+                group["lr"] = scheduled_rate(train, step - 1)
             optimizer.step()
-        moments = {name: optimizer.state[parameter] for name, parameter in self.model.named_parameters()}
-        first = {name: to_array(moment["exp_avg"]) for name, moment in moments.items()}
-        second = {name: to_array(moment["exp_avg_sq"]) for name, moment in moments.items()}
-        return Trained({name: to_array(value.clone()) for name, value in self.model.state_dict().items()}, first, second)
+            if step in reported_steps(len(batches)):
+                reported[step] = self._trained(optimizer)
+        return reported
 
     def initial(self, seed: int) -> Hub:
         """Freshly drawn weights."""
@@ -84,6 +84,15 @@ class TorchSide:
 
     def _load(self, weights: Hub) -> None:
         self.model.load_state_dict({name: to_tensor(value.copy()) for name, value in weights.items()})
+
+    def _trained(self, optimizer: torch.optim.Optimizer) -> Trained:
+        def moment(key: str) -> Hub:
+            # A parameter that got no gradient has no moments yet.
+            zeros, state = torch.zeros_like, optimizer.state
+            return {name: to_array(state[p].get(key, zeros(p)).clone()) for name, p in self.model.named_parameters()}
+
+        params = {name: to_array(value.clone()) for name, value in self.model.state_dict().items()}
+        return Trained(params, moment("exp_avg"), moment("exp_avg_sq"))
 
     def _gradients(self) -> Hub:
         zero = torch.zeros_like

@@ -13,17 +13,26 @@ def convert(
         Literal["float64", "float32", "bfloat16", "float16"] | None,
         typer.Option(help="Cast the weights. Default: as stored.", show_default=False),
     ] = None,
+    step: Annotated[str, typer.Option(help="Which checkpoint of a run: best, latest or a step.")] = "best",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET if it exists.")] = False,
 ) -> None:
     """Export a run or recast a checkpoint.
 
-    Writes a run's best weights, or another checkpoint's, as config.json, model.safetensors and tokenizer.json.
+    Writes the weights of a run or of another checkpoint as config.json, model.safetensors and tokenizer.json.
 
     Example: jax-transformer convert runs/quickstart exported --dtype bfloat16
     """
     from jax_transformer.cli.process import enable_float64
+    from jax_transformer.config.errors import CheckpointError
 
+    if step.isdecimal():
+        chosen = int(step)
+    elif step == "best" or step == "latest":
+        chosen = step
+    else:
+        raise CheckpointError(f"--step {step}: wanted best, latest or the number of a step")
     enable_float64()  # a conversion may read or write any dtype
     from jax_transformer.convert.pretrained import convert as convert_weights
 
-    convert_weights(source, target, dtype)
+    convert_weights(source, target, dtype, step=chosen, overwrite=overwrite)
     typer.echo(f"written: {target}")

@@ -20,6 +20,7 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(help="Draw from the most likely tokens that reach this sum.", show_default=False)
     ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     framework: Annotated[Literal["jax", "torch"], typer.Option(help="Which implementation computes.")] = "jax",
 ) -> None:
@@ -41,7 +42,7 @@ def generate(
     package = {"jax": "jax_transformer", "torch": "torch_reference"}[framework]
     stream_text = import_module(f"{package}.generate.text").stream_text
     sys.stdout.write(text)
-    for piece in stream_text(folder, text, settings, max_new_tokens):
+    for piece in stream_text(folder, text, settings, max_new_tokens, stop or ()):
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")

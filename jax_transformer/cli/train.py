@@ -32,5 +32,8 @@ def train(
     prepare(run.model)
     from jax_transformer.train.loop import train as run_training
 
-    run_training(run, folder, resume=resume)
+    result = run_training(run, folder, resume=resume)
+    if result.exit_code:
+        typer.echo(f"stopped after step {result.step} of {run.train.steps}; the same command with --resume continues", err=True)
+        raise typer.Exit(result.exit_code)
     typer.echo(f"run folder: {folder}")

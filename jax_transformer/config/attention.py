@@ -46,7 +46,7 @@ class Softmax(Config):
         if self.num_heads % self.kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.kv_heads}: every key/value head "
-                f"serves the same number of query heads; choose num_kv_heads from {_divisors(self.num_heads)}"
+                f"serves the same number of query heads; num_kv_heads must divide num_heads"
             )
         return self
 
@@ -64,7 +64,3 @@ class Softmax(Config):
 
 Attention = Softmax
 """Every attention kind. The next kind turns this into a union discriminated by ``kind``."""
-
-
-def _divisors(number: int) -> list[int]:
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

@@ -6,8 +6,6 @@ back to back, little-endian and in C order.
 
 import json
 import math
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,16 +130,13 @@ def parse_json(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _parse_header(path: Path) -> dict[str, TensorInfo]:
-    status = os.stat(path)
-    # A fifo would block the open for ever.
-    if not stat.S_ISREG(status.st_mode):
-        raise WeightsError(f"{path}: not a regular file")
-    if status.st_size < 8:
-        raise WeightsError(f"{path}: {status.st_size} bytes, too short for a safetensors file")
+    size = path.stat().st_size  # 0 for a fifo or a device, so that neither is opened
+    if size < 8:
+        raise WeightsError(f"{path}: {size} bytes, too short for a safetensors file")
     length = int.from_bytes(read_bytes(path, 0, 8).tobytes(), "little")
-    if not 2 <= length <= min(_MAX_HEADER, status.st_size - 8):
+    if not 2 <= length <= min(_MAX_HEADER, size - 8):
         raise WeightsError(
-            f"{path}: header length {length} is outside 2..{min(_MAX_HEADER, status.st_size - 8)}: "
+            f"{path}: header length {length} is outside 2..{min(_MAX_HEADER, size - 8)}: "
             "the file is truncated, still being written, or no safetensors file"
         )
     header = parse_json(path, read_bytes(path, 8, length).tobytes())
@@ -149,7 +144,7 @@ def _parse_header(path: Path) -> dict[str, TensorInfo]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{path}: __metadata__ is not a map from text to text")
     tensors = {name: _parse_entry(path, name, entry, 8 + length) for name, entry in header.items()}
-    _check_layout(path, tensors, 8 + length, status.st_size)
+    _check_layout(path, tensors, 8 + length, size)
     return tensors
 
 

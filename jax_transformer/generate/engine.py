@@ -47,6 +47,7 @@ class _Loop:
     state: _State
     settings: Sampling
     stop: Int[np.ndarray, "stops"]
+    """Padded with -1, which is no token."""
     num_tokens: int
 
     def advance(self, state: _State, until: int) -> _State:
@@ -122,7 +123,9 @@ def _start(
     tokens, segments = left_pad([prompt[:-1] for prompt in prompts], min(_bucket(longest - 1), c.max_length))
     last = np.array([prompt[-1] for prompt in prompts], np.int32)
     state = _prefill(model, tokens, segments, last, room=_bucket(max_new_tokens))
-    return _Loop(model, state, settings, np.asarray(stop_tokens, np.int32), num_tokens)
+    stop = np.full(_bucket(len(stop_tokens)), -1, np.int32)
+    stop[: len(stop_tokens)] = stop_tokens
+    return _Loop(model, state, settings, stop, num_tokens)
 
 
 def _bucket(size: int) -> int:
@@ -137,13 +140,12 @@ def _prefill(
     """Fills a new cache with the prompts; ``room`` slots stay free."""
     batch, length = tokens.shape
     _, cache = model.decode(tokens, model.empty_cache(batch, length + room), segments=segments)
-    counts = jnp.zeros(batch, jnp.int32)
     return _State(
         cache=cache,
         last=last,
         tokens=jnp.zeros((batch, room), jnp.int32),
-        lengths=counts,
-        running=counts == 0,
+        lengths=jnp.zeros(batch, jnp.int32),
+        running=jnp.ones(batch, bool),
         finite=jnp.array(True),
         step=jnp.zeros((), jnp.int32),
     )

@@ -58,7 +58,7 @@ class Decoder(nnx.Module):
         """Logits of the next token at every position, and auxiliary values.
 
         ``segments`` number the documents packed into a row (0: padding); tokens of different segments do not see one another
-        and positions restart with each. ``noise`` turns dropout on. ``return_taps`` adds ``aux["taps"]``, every named activation.
+        and positions restart with each. ``noise`` turns dropout on. ``return_taps`` adds every named activation as ``aux["taps"]``.
         Outside ``jax.jit``, raises DataError for token ids outside the vocabulary and for sequences above ``max_length``.
         """
         tokens = check_tokens(tokens, self.config)

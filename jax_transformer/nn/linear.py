@@ -17,7 +17,7 @@ Dims = dict[str, int]
 class Linear(nnx.Module):
     """``y = x W + b``, summing over the last ``len(inputs)`` dimensions of ``x``.
 
-    The kernel keeps its logical shape ``[*inputs, *outputs]`` so that heads can be sharded by name; the multiplication itself is
+    The kernel keeps its logical shape ``[*inputs, *outputs]`` so that heads can be sharded by name; the multiplication is
     two-dimensional, because XLA on CPU is several times slower in the backward pass of a batched one.
     """
 

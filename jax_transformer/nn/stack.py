@@ -35,7 +35,7 @@ class StackCache:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Layer:
-    """One layer, or the layers of one slot stacked: the block and everything that varies with depth. No block knows its index."""
+    """One layer, or the stacked layers of one slot: the block and all that varies with depth. No block knows its index."""
 
     block: Block
     drop_path: Float[Array, "*R"] | None

@@ -59,8 +59,8 @@ def state_shardings(
 ) -> Any:
     """The sharding of every leaf of an abstract training state.
 
-    A leaf that sits under a parameter's name and has its shape (the parameter, its Adam moments) is laid out like the parameter;
-    every other leaf (counters) is replicated.
+    A leaf that sits under a parameter's name and has its shape (the parameter, its Adam moments) is laid out like the
+    parameter; every other leaf (counters) is replicated.
     """
     layouts = {name: partition_spec(name, spec, mesh, rules) for name, spec in specs.items()}
 

@@ -5,7 +5,6 @@
     <folder>/<step>/MANIFEST.json   size and checksum of every file
     <folder>/<step>.tmp/            a step on its way in or out: never read, swept at start
     <folder>/<step>.corrupt/        a step that failed verification: kept for inspection, never read
-    <folder>/<step>.abandoned/      a step of a future that the run has left by resuming from an earlier one: likewise
 
 A step is committed when orbax has finished, the manifest is on disk and the folder has lost its ``.tmp``: one rename.
 """
@@ -27,7 +26,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from jax_transformer.config.errors import CheckpointError
-from jax_transformer.train.committed import Which, best_step, choose_step, list_steps, pick_step, set_aside, verify_step
+from jax_transformer.train.committed import Which, best_step, choose_step, list_steps, pick_step, verify_step
 from jax_transformer.train.manifest import sync_folder, write_manifest
 from jax_transformer.train.named_arrays import PyTree, check_match, describe, flatten, num_bytes, unflatten
 from jax_transformer.train.processes import any_process, on_leader
@@ -64,7 +63,8 @@ class Checkpointer:
         self._committed: list[int] = []
         self._pending: Future[None] | None = None
         on_leader(self._open_folder)
-        self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+        # Float weights hardly compress, and compression takes the cores that a CPU run trains on.
+        self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
 
     def save(self, step: int, state: PyTree, record: dict[str, Any], loss: float | None) -> None:
@@ -130,13 +130,6 @@ class Checkpointer:
         """The committed step with the lowest loss (the newest of equals), or None if none has a loss."""
         return best_step(self._folder)
 
-    def abandon_after(self, step: int) -> int:
-        """Renames the steps beyond ``step`` to ``<step>.abandoned`` and returns how many: for a run that goes on from an
-        earlier step, whose future they no longer are.
-        """
-        self.wait()
-        return on_leader(lambda: self._abandon(tuple(later for later in self.steps() if later > step)))
-
     def _open_folder(self) -> int:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -146,11 +139,6 @@ class Checkpointer:
         except OSError as error:
             raise CheckpointError(f"{self._folder}: cannot hold checkpoints ({error.strerror})") from error
         return len(stale)
-
-    def _abandon(self, steps: tuple[int, ...]) -> int:
-        for step in steps:
-            set_aside(self._folder / str(step), "abandoned")
-        return len(steps)
 
     def _staging(self, step: int) -> Path:
         return self._folder / f"{step}.tmp"

@@ -31,15 +31,15 @@ CHANGEABLE = (
 def prepare_folder(folder: Path, run: config.Run, resume: bool) -> None:
     """Write ``config.yaml``, after checking that ``run`` may use ``folder``.
 
-    Raises CheckpointError if the folder holds checkpoints and ``resume`` is off, and ConfigError, naming each field, if it is on
-    and the config differs from the one saved there in anything that would make it another run.
+    Raises CheckpointError if the folder holds checkpoints and ``resume`` is off, and ConfigError, naming each field, if it is
+    on and the config differs from the one saved there in anything that would make it another run.
     """
     if jax.process_index() != 0:
         return
     steps = list_steps(folder / CHECKPOINTS)
     if steps and not resume:
         raise CheckpointError(
-            f"{folder} holds a run with a checkpoint of step {steps[-1]}: pass --resume to continue it, or choose another folder"
+            f"{folder} holds a run, saved at step {steps[-1]}: pass --resume to continue it, or choose another folder"
         )
     if steps:
         _check_same(load_config(folder / CONFIG), run, folder / CONFIG)

@@ -37,9 +37,9 @@ class TrainResult(NamedTuple):
 def train(run: config.Run, folder: Path, resume: bool = False) -> TrainResult:
     """Train ``run`` in ``folder``, or continue there with ``resume``; see ``folder.py`` for what the folder holds.
 
-    A signal saves the current step and returns. Raises RunLockedError if another process uses the folder, ConfigError, DataError
-    or CheckpointError before the first step for what does not fit, and NonFiniteError when more than ``train.max_skipped_steps``
-    steps had a loss or gradient norm that is not finite; every committed checkpoint stays good.
+    A signal saves the current step and returns. Raises RunLockedError if another process uses the folder; ConfigError,
+    DataError or CheckpointError, before the first step, for what does not fit; NonFiniteError when more than
+    ``train.max_skipped_steps`` steps had a loss or gradient norm that is not finite. Committed checkpoints stay good.
     """
     leader = _is_leader()
     with RunLock(folder) if leader else contextlib.nullcontext(), StopFlag() as stop:
@@ -161,8 +161,8 @@ class _Loop:
         np.savez(path, **batch)
         if self.skipped > self.train.max_skipped_steps:
             raise NonFiniteError(
-                f"{found} (not finite), the {self.skipped}. such step where train.max_skipped_steps={self.train.max_skipped_steps} "
-                f"are allowed; the parameters are unchanged by it and committed checkpoints are good; its batch is in {path}"
+                f"{found}: not finite, {self.skipped} such steps where train.max_skipped_steps={self.train.max_skipped_steps}; "
+                f"the parameters are unchanged by it and committed checkpoints are good; its batch is in {path}"
             )
         self._note(f"{found}: skipped, the parameters are unchanged; its batch is in {path}")
 
@@ -173,7 +173,7 @@ class _Loop:
         return evaluate(self.session.eval_step, state["params"], self.session.validation(), should_stop)
 
     def _save(self, done: int, state: State) -> None:
-        """Begin to save the state after ``done`` steps. A disk that is full must not end a run that could still be saved later."""
+        """Begin to save the state after ``done`` steps; a disk that is full must not end a run that can still be saved later."""
         self._settle()
         if not all_finite(state["params"]):
             raise NonFiniteError(f"step {done}: a parameter is not finite though loss and gradients were; nothing was saved")
@@ -185,11 +185,15 @@ class _Loop:
             "best": self.best if math.isfinite(self.best) else None,
         }
         try:
+            self.checkpoints.wait()
+        except CheckpointError as error:
+            self._note(f"warning: {error}")
+        try:
             self.checkpoints.save(done, state, record, None if self.evaluation is None else self.evaluation.loss)
         except CheckpointError as error:
             if done == self.train.steps or self.stop.requested:
                 raise
-            self._note(f"warning: {error} Training goes on; the next save is tried when it is due.")
+            self._note(f"warning: {error} Training goes on, and saves again when that is due.")
 
     def _note(self, *lines: str) -> None:
         for line in lines if _is_leader() else ():

@@ -54,7 +54,7 @@ def make_train_step(
     def step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
         noise = Noise(jax.random.fold_in(jax.random.key(settings.seed), state["step"]), settings.dropout_scale(state["step"]))
         loss, tokens, grads = _accumulate(skeleton, state["params"], batch, noise, settings)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         new = (optax.apply_updates(state["params"], updates), opt_state)

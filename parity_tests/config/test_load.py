@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_transformer.config import Decoder, Run
+from jax_transformer.config import Decoder, LayerNorm, RMSNorm, Run
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.load import load_config, load_run, preset_names, save_config
 from jax_transformer.config.schema import json_schema
@@ -59,6 +59,14 @@ def test_a_run_may_name_its_model_and_change_it(tmp_path: Path):
     assert load_run(write_run(tmp_path, "mini_tiny")).model == tiny
     changed = load_run(write_run(tmp_path, "{preset: mini_tiny, stack: {num_layers: 9}, final_norm: {kind: layer_norm}}")).model
     assert changed == load_config("mini_tiny", ["stack.num_layers=9", "final_norm={kind: layer_norm}"])
+
+
+def test_another_kind_replaces_a_mapping_and_the_same_kind_merges_with_it(tmp_path: Path):
+    save_config(load_config("mini_tiny", ["final_norm.eps=1e-3"]), tmp_path / "mine.yaml")
+    changed = load_run(write_run(tmp_path, "{preset: mine.yaml, final_norm: {kind: layer_norm}}")).model
+    assert changed.final_norm == LayerNorm()
+    changed = load_run(write_run(tmp_path, "{preset: mine.yaml, final_norm: {kind: rms_norm}}")).model
+    assert changed.final_norm == RMSNorm(eps=1e-3)
 
 
 def test_a_run_may_name_a_model_file_beside_it(tmp_path: Path):

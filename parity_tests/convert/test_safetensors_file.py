@@ -112,6 +112,8 @@ HOSTILE = {
     "offset is negative": file_bytes({"a": entry(begin=-8, end=0)}, EIGHT),
     "three offsets": file_bytes({"a": entry() | {"data_offsets": [0, 8, 16]}}, EIGHT),
     "overlap": file_bytes({"a": entry(), "b": entry(begin=4, end=12)}, EIGHT + b"1234"),
+    "overlap, the right size in all": file_bytes({"a": entry(), "b": entry(begin=4, end=12)}, EIGHT * 2),
+    "offset ends elsewhere": file_bytes({"a": entry(end=1000)}, EIGHT),
     "the same bytes twice": file_bytes({"a": entry(), "b": entry()}, EIGHT),
     "gap": file_bytes({"a": entry(), "b": entry(begin=16, end=24)}, EIGHT * 3),
     "trailing bytes": file_bytes({"a": entry()}, EIGHT + b"!"),

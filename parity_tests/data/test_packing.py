@@ -68,11 +68,12 @@ def test_segments_count_up_and_padding_is_last(folder: Path, lengths: list[int],
         assert not row["tokens"][segments == 0].any()
 
 
-def test_document_rows_are_full(folder: Path, rng: np.random.Generator) -> None:
+def test_document_rows_are_full_and_in_corpus_order(folder: Path, rng: np.random.Generator) -> None:
     lengths = rng.integers(2, 80, size=2000)
-    rows = DocumentRows(token_file(folder, int(lengths.sum())), np.cumsum(lengths), 64)
-    filled = np.mean([(rows[index]["segments"] > 0).mean() for index in range(len(rows))])
-    assert filled > 0.97
+    rows = DocumentRows(token_file(folder, int(lengths.sum()), "<u4"), np.cumsum(lengths), 64)
+    used = [rows[index]["tokens"][rows[index]["segments"] > 0] for index in range(len(rows))]
+    assert np.mean([len(tokens) / 65 for tokens in used]) > 0.97
+    assert all((np.diff(tokens) > 0).all() for tokens in used)
 
 
 def test_rows_beyond_the_end_are_refused(folder: Path) -> None:

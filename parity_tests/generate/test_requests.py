@@ -7,21 +7,24 @@ from jax_transformer.config.errors import DataError
 from parity_tests.generate.sides import MAX_LENGTH, VOCAB, side
 
 BAD_REQUESTS = {
-    "no prompt": (dict(prompts=[]), "got none"),
-    "empty prompt": (dict(prompts=[[1], []]), r"prompts\[1\]: the prompt is empty"),
-    "empty array": (dict(prompts=[np.array([])]), r"prompts\[0\]: the prompt is empty"),
-    "id too large": (dict(prompts=[[1], [2, VOCAB]]), rf"prompts\[1\]\[1\] = {VOCAB} is outside the vocabulary \[0, {VOCAB}\)"),
-    "negative id": (dict(prompts=[[-1]]), r"prompts\[0\]\[0\] = -1"),
-    "text": (dict(prompts=["hello"]), "wanted a sequence of integer token ids"),
-    "one flat prompt": (dict(prompts=[1, 2, 3]), r"prompts\[0\]: got int64 of shape \(\)"),
-    "fractions": (dict(prompts=[[1.0]]), "got float64"),
-    "prompt above max_length": (dict(prompts=[[1] * (MAX_LENGTH + 1)]), rf"{MAX_LENGTH + 1} tokens leave no room.*at least 2"),
-    "prompt of max_length": (dict(prompts=[[1] * MAX_LENGTH]), f"leave no room in max_length={MAX_LENGTH}"),
-    "no room": (dict(prompts=[[1, 2]], max_new_tokens=MAX_LENGTH - 1), rf"= {MAX_LENGTH + 1} exceed.*at most {MAX_LENGTH - 2} new"),
-    "nothing asked": (dict(max_new_tokens=0), "max_new_tokens=0: wanted at least 1"),
-    "stop outside": (dict(stop_tokens=[VOCAB]), rf"stop_tokens\[0\] = {VOCAB}"),
-    "tokenizer too large": (dict(num_tokens=VOCAB + 1), f"num_tokens={VOCAB + 1}: wanted 1 to vocab_size={VOCAB}"),
-    "no tokens": (dict(num_tokens=0), "num_tokens=0"),
+    "no prompt": ({"prompts": []}, "got none"),
+    "empty prompt": ({"prompts": [[1], []]}, r"prompts\[1\]: the prompt is empty"),
+    "empty array": ({"prompts": [np.array([])]}, r"prompts\[0\]: the prompt is empty"),
+    "id too large": ({"prompts": [[1], [2, VOCAB]]}, rf"prompts\[1\]\[1\] = {VOCAB} is outside the vocabulary \[0, {VOCAB}\)"),
+    "negative id": ({"prompts": [[-1]]}, r"prompts\[0\]\[0\] = -1"),
+    "text": ({"prompts": ["hello"]}, "wanted a sequence of integer token ids"),
+    "one flat prompt": ({"prompts": [1, 2, 3]}, r"prompts\[0\]: got int64 of shape \(\)"),
+    "fractions": ({"prompts": [[1.0]]}, "got float64"),
+    "prompt above max_length": ({"prompts": [[1] * (MAX_LENGTH + 1)]}, rf"{MAX_LENGTH + 1} tokens leave no room.*at least 2"),
+    "prompt of max_length": ({"prompts": [[1] * MAX_LENGTH]}, f"leave no room in max_length={MAX_LENGTH}"),
+    "no room": (
+        {"prompts": [[1, 2]], "max_new_tokens": MAX_LENGTH - 1},
+        rf"= {MAX_LENGTH + 1} exceed.*at most {MAX_LENGTH - 2} new",
+    ),
+    "nothing asked": ({"max_new_tokens": 0}, "max_new_tokens=0: wanted at least 1"),
+    "stop outside": ({"stop_tokens": [VOCAB]}, rf"stop_tokens\[0\] = {VOCAB}"),
+    "tokenizer too large": ({"num_tokens": VOCAB + 1}, f"num_tokens={VOCAB + 1}: wanted 1 to vocab_size={VOCAB}"),
+    "no tokens": ({"num_tokens": 0}, "num_tokens=0"),
 }
 
 

@@ -36,8 +36,14 @@ def _ffn() -> list[Mutation]:
     wrong = [("gelu_tanh", "silu", "sigmoid", "relu"), ("gelu_erf", "gelu_tanh", "sigmoid", "relu")]
     glu, mlp = f"{_FIRST}.ffn", f"{_SECOND}.ffn"
     return [
-        *(_field("Glu", f"{glu}.activation", name, r"forward stack.layers.0.ffn.hidden", label=f" {name}") for name in wrong[0]),
-        *(_field("Mlp", f"{mlp}.activation", name, r"forward stack.layers.1.ffn.hidden", label=f" {name}") for name in wrong[1]),
+        *(
+            _field("Glu", f"{glu}.activation", name, r"forward stack.layers.0.ffn.hidden", label=f" {name}")
+            for name in wrong[0]
+        ),
+        *(
+            _field("Mlp", f"{mlp}.activation", name, r"forward stack.layers.1.ffn.hidden", label=f" {name}")
+            for name in wrong[1]
+        ),
         _field("Glu", f"{glu}.hidden_dim", 13, _STRUCTURE),
         _field("Mlp", f"{mlp}.hidden_dim", 8, _STRUCTURE),
         _field("Glu", f"{glu}.bias", False, _STRUCTURE),

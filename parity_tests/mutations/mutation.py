@@ -102,9 +102,9 @@ def _everything() -> c.Decoder:
 def _square() -> c.Decoder:
     """Every matrix square, so that a transposed one has the right shape."""
     attn = attention(num_heads=2, num_kv_heads=2, head_dim=4, position=c.Rope(base=50.0, layout="interleaved"))
-    ffn = c.Glu(hidden_dim=8)
-    same = block(attn, ffn), block(attn.model_copy(update={"window": 2}), ffn)
-    return decoder(*same, num_layers=3, vocab_size=8, d_model=8, head=c.Head(tied=False, bias=True))
+    blocks = [block(own, c.Glu(hidden_dim=8), c.LayerNorm(eps=1e-3)) for own in (attn, edited(attn, "window", 2))]
+    dtype = c.Dtype(param="float32", compute="bfloat16", logits="bfloat16")
+    return decoder(*blocks, num_layers=3, vocab_size=8, d_model=8, head=c.Head(tied=False, bias=True), dtype=dtype)
 
 
 BASES = {"everything": _everything(), "square": _square()}

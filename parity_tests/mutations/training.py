@@ -7,12 +7,14 @@ from torch import nn
 
 from jax_transformer import config as c
 from parity_tests import torch_side
+from parity_tests.measured import TRAIN
 from parity_tests.mutations.mutation import Mutation, edited, on_training, replacing
 
 _BUILD = torch_side.build_optimizer
+_PEAK = TRAIN["clipped"].learning_rate
 
 
-def _setting(name: str, value: Any, first: str) -> Mutation:
+def _setting(name: str, value: Any, first: str = "") -> Mutation:
     def change(train: c.Train) -> c.Train:
         return edited(train, name, value)
 
@@ -44,7 +46,7 @@ class _DecayWithoutRate(torch.optim.AdamW):
     def step(self, closure: Any = None) -> None:
         kept = [group["weight_decay"] for group in self.param_groups]
         for group in self.param_groups:
-            group["weight_decay"] = group["weight_decay"] * 3e-2 / group["lr"]
+            group["weight_decay"] = group["weight_decay"] * _PEAK / group["lr"]
         super().step(closure)
         for group, decay in zip(self.param_groups, kept, strict=True):
             group["weight_decay"] = decay
@@ -78,15 +80,35 @@ TRAINING_MUTATIONS = [
     _setting("optimizer.weight_decay", 0.0, "change"),
     _setting("optimizer.decay_embedding", True, "embed.weight change"),
     _setting("learning_rate", 3.1e-2, "change"),
-    _setting("min_learning_rate", 0.0, "change"),
+    _setting("min_learning_rate", 0.0),
     _setting("warmup_steps", 3, "change"),
-    _setting("steps", 9, "change"),
+    _setting("steps", 9),
     Mutation("no bias correction", "square", patch=_with_class(_NoBiasCorrection), first="optimizer .* change"),
     Mutation("do-nothing optimizer", "square", patch=_with_class(_NoChange), first="optimizer .* change"),
     Mutation("decay not scaled by the rate", "square", patch=_with_class(_DecayWithoutRate), first="optimizer .* change"),
     Mutation("coupled decay (L2)", "square", patch=_with_class(torch.optim.Adam), first="optimizer .* first moment"),
-    Mutation("decay on norms and biases", "everything", patch=replacing(torch_side, "build_optimizer", _decay_everything), first="optimizer .* change"),
-    Mutation("clipping by norm + 1e-6", "square", patch=replacing(torch_side, "clip_gradients", _clip_like_torch), first="optimizer .* first moment"),
-    Mutation("clipping per parameter", "square", patch=replacing(torch_side, "clip_gradients", _clip_each), first="optimizer .* first moment"),
-    Mutation("no clipping", "square", patch=replacing(torch_side, "clip_gradients", lambda parameters, norm: None), first="optimizer .* first moment"),
+    Mutation(
+        "decay on norms and biases",
+        "everything",
+        patch=replacing(torch_side, "build_optimizer", _decay_everything),
+        first="optimizer .* change",
+    ),
+    Mutation(
+        "clipping by norm + 1e-6",
+        "square",
+        patch=replacing(torch_side, "clip_gradients", _clip_like_torch),
+        first="optimizer .* first moment",
+    ),
+    Mutation(
+        "clipping per parameter",
+        "square",
+        patch=replacing(torch_side, "clip_gradients", _clip_each),
+        first="optimizer .* first moment",
+    ),
+    Mutation(
+        "no clipping",
+        "square",
+        patch=replacing(torch_side, "clip_gradients", lambda parameters, norm: None),
+        first="optimizer .* first moment",
+    ),
 ]

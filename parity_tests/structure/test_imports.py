@@ -74,7 +74,7 @@ COMMANDS = {
     "help of a verb": (["train", "--help"], 0, "--resume"),
     "unknown verb": (["trian"], 2, "No such command 'trian'"),
     "unknown preset": (["train", "quikstart"], 2, "preset; did you mean 'quickstart'?"),
-    "typo in an override": (["train", "quickstart", "train.stepps=3"], 2, "error: override 'train.stepps=3': train.stepps: unk"),
+    "typo in an override": (["train", "quickstart", "train.stepps=3"], 2, "error: override 'train.stepps=3': train.stepps"),
     "typo for inspect": (["inspect", "mini_tiny", "d_modle=3"], 2, "did you mean 'd_model'?"),
     "typo for parity": (["parity", "mini_tiny", "d_modle=3"], 2, "did you mean 'd_model'?"),
     "no prompt": (["generate", "nowhere"], 2, "error: give the text to continue as --prompt TEXT"),

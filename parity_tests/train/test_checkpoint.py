@@ -207,14 +207,6 @@ def test_committed_step_is_not_written_twice(checkpointer: Checkpointer, tmp_pat
     np.testing.assert_array_equal(params["w"], np.ones(3))
 
 
-def test_steps_of_an_abandoned_future_make_way(checkpointer: Checkpointer, tmp_path: Path):
-    save_all(checkpointer, {"params": {"w": jnp.ones(3)}}, {1: None, 2: None})
-    assert checkpointer.abandon_after(1) == 1
-    save_all(checkpointer, {"params": {"w": jnp.zeros(3)}}, {2: None})
-    assert checkpointer.abandon_after(1) == 1
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2.abandoned", "2.abandoned-2"]
-
-
 def test_leftovers_of_killed_saves_and_deletions_are_swept(tmp_path: Path):
     for name in ("3.tmp/state.orbax-checkpoint-tmp/d", "2.old.tmp/state", "2.corrupt/state", "notes.tmp"):
         (tmp_path / name).mkdir(parents=True)

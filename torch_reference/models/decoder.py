@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from jax_transformer import config
 from torch_reference.models.checks import check_room, check_segments, check_tokens
-from torch_reference.nn.attention.cache import store
 from torch_reference.nn.heads import Head
 from torch_reference.nn.linear import Embed
 from torch_reference.nn.norm import build_norm
@@ -90,8 +89,9 @@ class Decoder(nn.Module):
         segments = torch.ones_like(tokens, dtype=torch.int32) if segments is None else segments
         past = torch.sum(cache.segments, dim=1, keepdim=True, dtype=torch.int32)
         positions = past + torch.cumsum(segments, dim=1, dtype=torch.int32) - 1
-        k_positions = store(cache.positions, positions, cache.length)
-        k_segments = store(cache.segments, segments, cache.length)
+        slots = cache.length + torch.arange(tokens.shape[1], device=tokens.device)
+        k_positions = cache.positions.index_copy(1, slots, positions)
+        k_segments = cache.segments.index_copy(1, slots, segments)
         mask = Mask(positions, k_positions, segments, k_segments)
         logits, layers = self._forward(tokens, mask, cache=(cache.layers, cache.length))
         return logits, Cache(layers, k_positions, k_segments, cache.length + tokens.shape[1])

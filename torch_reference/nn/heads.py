@@ -1,12 +1,12 @@
 """From the last hidden state to logits."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from jax_transformer import config
 from torch_reference.nn.linear import Embed, project
 from torch_reference.nn.params import Maker
-from torch_reference.ops.precision import torch_dtype
 
 
 class Head(nn.Module):
@@ -16,7 +16,7 @@ class Head(nn.Module):
         super().__init__()
         self.weight = None if c.head.tied else make.normal((c.vocab_size, c.d_model))
         self.bias = make.constant(0.0, (c.vocab_size,)) if c.head.bias else None
-        self.logits_dtype = torch_dtype(c.dtype.logits)
+        self.logits_dtype = getattr(torch, c.dtype.logits)
 
     def forward(self, x: Float[Tensor, "B T D"], embed: Embed) -> Float[Tensor, "B T V"]:
         """Logits in ``dtype.logits``, accumulated in float32 at least."""

@@ -2,12 +2,13 @@
 
 import math
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_reference.nn.params import Maker
-from torch_reference.ops.precision import at_least_float32, torch_dtype
+from torch_reference.ops.precision import at_least_float32
 
 Dims = dict[str, int]
 """Logical axis name -> size, in order."""
@@ -41,7 +42,7 @@ class Embed(nn.Module):
     def __init__(self, vocab_size: int, d_model: int, make: Maker):
         super().__init__()
         self.weight = make.normal((vocab_size, d_model))
-        self.compute_dtype = torch_dtype(make.dtype.compute)
+        self.compute_dtype = getattr(torch, make.dtype.compute)
 
     def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """Look up rows. The caller has checked the ids."""

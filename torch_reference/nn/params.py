@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from jax_transformer.config import Dtype
-from torch_reference.ops.precision import at_least_float32, torch_dtype
+from torch_reference.ops.precision import at_least_float32
 
 
 class Maker:
@@ -22,7 +22,7 @@ class Maker:
 
     def normal(self, shape: tuple[int, ...], std: float | None = None) -> nn.Parameter:
         """Normal values with ``std`` (default: the model's ``init.std``); the same on every device, none on ``meta``."""
-        dtype, device = torch_dtype(self.dtype.param), torch.get_default_device()
+        dtype, device = getattr(torch, self.dtype.param), torch.get_default_device()
         if device.type == "meta":
             return nn.Parameter(torch.empty(shape, dtype=dtype))
         source = {"generator": self.generator, "device": self.generator.device}
@@ -31,4 +31,4 @@ class Maker:
 
     def constant(self, value: float, shape: tuple[int, ...]) -> nn.Parameter:
         """One value everywhere: 1 for scales, 0 for biases."""
-        return nn.Parameter(torch.full(shape, value, dtype=torch_dtype(self.dtype.param)))
+        return nn.Parameter(torch.full(shape, value, dtype=getattr(torch, self.dtype.param)))

@@ -28,7 +28,7 @@ class Noise:
 
     def fold(self, number: int) -> "Noise":
         """Independent noise for the part of the model with this number."""
-        return Noise(_mix(_mix(self.key.to(torch.int64)) + (number + 1) * _STEP), self.scale)
+        return Noise(_mix(_mix(self.key.to(torch.int64)) + number + 1), self.scale)
 
     def split(self, count: int) -> "tuple[Noise, ...]":
         """``count`` independent noises."""

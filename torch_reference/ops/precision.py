@@ -10,8 +10,3 @@ import torch
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """float32 for the 16-bit types, the type itself for float32 and float64: nothing is ever cast down."""
     return torch.promote_types(dtype, torch.float32)
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """The dtype of a name that the config uses, for example ``bfloat16``."""
-    return getattr(torch, name)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -21,10 +21,5 @@ class KVCache:
 
     def write(self, keys: Float[Tensor, "B T K H"], values: Float[Tensor, "B T K H"], at: Int[Tensor, ""]) -> "KVCache":
         """A new cache with T tokens stored in slots ``at`` and after. The caller has checked the room."""
-        return KVCache(store(self.keys, keys, at), store(self.values, values, at))
-
-
-def store(slots: Shaped[Tensor, "B S *D"], new: Shaped[Tensor, "B T *D"], at: Int[Tensor, ""]) -> Shaped[Tensor, "B S *D"]:
-    """A copy of ``slots`` with ``new`` from slot ``at`` on; a tensor ``at`` stays on its device."""
-    index = torch.arange(new.shape[1], device=slots.device) + at
-    return slots.index_copy(1, index, new)
+        slots = at + torch.arange(keys.shape[1], device=keys.device)
+        return KVCache(self.keys.index_copy(1, slots, keys), self.values.index_copy(1, slots, values))

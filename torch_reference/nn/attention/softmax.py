@@ -1,5 +1,6 @@
 """Softmax attention with grouped key/value heads."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -12,7 +13,6 @@ from torch_reference.nn.tap import SILENT, Tap
 from torch_reference.ops.attention.reference import softmax_attention
 from torch_reference.ops.dropout import Noise
 from torch_reference.ops.mask import Mask
-from torch_reference.ops.precision import torch_dtype
 
 
 class SoftmaxAttention(nn.Module):
@@ -27,7 +27,7 @@ class SoftmaxAttention(nn.Module):
         self.o_proj = Linear({"heads": c.num_heads} | head, model, make, bias=c.o_bias, std=make.residual_std)
         self.position = POSITION[type(c.position)](c.position, c.head_dim)
         self.config = c
-        self.compute_dtype = torch_dtype(make.dtype.compute)
+        self.compute_dtype = getattr(torch, make.dtype.compute)
 
     def forward(
         self,

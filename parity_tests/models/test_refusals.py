@@ -1,0 +1,64 @@
+"""What a model refuses, it refuses in both packages with the same words."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from jax_transformer import config
+from jax_transformer.config.errors import DataError
+
+ATTENTION = config.Softmax(num_heads=2, head_dim=4)
+BLOCK = config.Block(attention=ATTENTION, ffn=config.Mlp(hidden_dim=5), norm=config.RMSNorm())
+STACK = config.Stack(pattern=(BLOCK,), num_layers=1)
+CONFIG = config.Decoder(vocab_size=7, d_model=6, max_length=4, stack=STACK, final_norm=config.RMSNorm())
+
+
+def refusals(check: Callable) -> str:
+    """The message of ``check(module)``, the same in both packages."""
+    messages = []
+    for package in ("jax_transformer", "torch_reference"):
+        with pytest.raises(DataError) as caught:
+            check(import_module(f"{package}.models.checks"))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    return messages[0]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (np.array([[0, 6], [3, 7]]), "tokens[1, 1] = 7 is outside the vocabulary [0, 7) (1 such ids)"),
+        (np.array([[-1, 6, 9]], np.int32), "tokens[0, 0] = -1 is outside the vocabulary [0, 7) (2 such ids)"),
+        (np.zeros((1, 5), np.int32), "got length 5, above max_length=4"),
+        (np.zeros(3, np.int32), "got shape (3,) of int32, wanted integers of shape [batch, length]"),
+        (np.zeros((1, 3), np.float32), "got shape (1, 3) of float32"),
+        (np.zeros((1, 3), bool), "got shape (1, 3) of bool"),
+    ],
+)
+def test_tokens_that_no_model_can_read(tokens: np.ndarray, words: str):
+    assert words in refusals(lambda checks: checks.check_tokens(tokens, CONFIG))
+
+
+def test_segments_of_another_shape():
+    tokens, segments = np.zeros((2, 3), np.int32), np.ones((2, 4), np.int32)
+    assert "got shape (2, 4), wanted (2, 3)" in refusals(lambda checks: checks.check_segments(segments, tokens))
+
+
+def test_tokens_that_do_not_fit_in_a_cache():
+    models = {name: import_module(f"{name}.models").build_model(CONFIG) for name in ("jax_transformer", "torch_reference")}
+
+    def overfill(checks):
+        model = models[checks.__name__.partition(".")[0]]
+        _, cache = model.decode(np.zeros((1, 2), np.int32), model.empty_cache(1, 3))
+        model.decode(np.zeros((1, 2), np.int32), cache)
+
+    assert refusals(overfill) == "cache: 2 of 3 slots are used and 2 more tokens do not fit; ask for a longer cache"
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.uint32, np.int64])
+@pytest.mark.parametrize("package", ["jax_transformer", "torch_reference"])
+def test_every_integer_type_is_fine(package: str, dtype: type):
+    checked = import_module(f"{package}.models.checks").check_tokens(np.array([[6, 0]], dtype), CONFIG)
+    assert checked.tolist() == [[6, 0]]
