@@ -46,6 +46,7 @@ def jax_worker(size: str, unroll: bool) -> None:
 
     prepare()
     import jax
+
     from jax_transformer.models import abstract_model, build_model
     from jax_transformer.nn.params import get_params, param_specs
     from jax_transformer.train.optimizer import build_optimizer
@@ -65,8 +66,8 @@ def jax_worker(size: str, unroll: bool) -> None:
     def work() -> None:
         nonlocal state
         for _ in range(STEPS[size]):
-            state, metrics = step(state, batch)
-        metrics["loss"].block_until_ready()
+            state, _ = step(state, batch)
+        jax.block_until_ready(state)
 
     serve(work)
 
@@ -122,7 +123,7 @@ def report(size: str, rounds: int) -> None:
     peak = 2 * PEAK_DIM**3 / seconds.pop("peak")
     _, _, _, _, length, batch = SIZES[size]
     parameters = count_parameters(model_config(size, unroll=False))
-    print(f"\n{size}: {parameters:,} parameters, {batch} x {length} tokens, matmul peak {peak / 1e9:.0f} GFLOP/s, {rounds} rounds")
+    print(f"\n{size}: {parameters:,} parameters, {batch} x {length} tokens, {rounds} rounds, peak {peak / 1e9:.0f} GFLOP/s")
     print(f"{'':15}{'ms/step':>9}{'of peak':>9}{'jax/this':>10}{'scan/this':>11}")
     for name, taken in seconds.items():
         step = taken / STEPS[size]

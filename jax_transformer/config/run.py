@@ -13,7 +13,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class AdamW(Config):
-    """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101); matmul weights and the embedding decay."""
+    """Adam with decoupled weight decay (https://arxiv.org/abs/1711.05101) of matmul weights and the embedding."""
 
     kind: Literal["adamw"] = "adamw"
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
@@ -62,7 +62,8 @@ class Train(Config):
             raise ValueError(f"min_learning_rate={self.min_learning_rate} is above learning_rate={self.learning_rate}")
         if self.batch_size % self.accumulation:
             raise ValueError(
-                f"batch_size={self.batch_size} is not a multiple of accumulation={self.accumulation}: micro-batches have one size"
+                f"batch_size={self.batch_size} is not a multiple of accumulation={self.accumulation}: "
+                "micro-batches have one size"
             )
         return self
 

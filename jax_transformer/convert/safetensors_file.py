@@ -35,8 +35,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
-_MAX_HEADER = 16 * 2**20
-"""Bytes. About 100 000 tensors; the library's own limit of 100 MB lets a hostile header take gigabytes to parse."""
+_MAX_HEADER = 4 * 2**20
+"""Bytes: about 25 000 tensors in one file. The library's own 100 MB let a hostile header take gigabytes to parse."""
 _MAX_ELEMENTS = 2**48
 _MAX_DIMS = 32
 _CHUNK = 4 * 2**20
@@ -59,7 +59,7 @@ class TensorInfo:
 def format_header(specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> tuple[bytes, dict[str, TensorInfo]]:
     """Header bytes and tensor positions of a file that holds ``specs``; the same bytes as the safetensors library writes.
 
-    Raises WeightsError for a dtype that the format does not have.
+    Raises WeightsError for a dtype that the format does not have, or more tensors than a file may hold.
     """
     for name, (_, dtype) in specs.items():
         if dtype not in _RANK:
@@ -73,6 +73,8 @@ def format_header(specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) ->
         starts[name], begin = begin, end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > _MAX_HEADER:
+        raise WeightsError(f"{len(specs)} tensors are too many for one file; choose a smaller max_shard_bytes")
     data = 8 + len(text)
     positions = {name: TensorInfo(*specs[name], offset=data + start) for name, start in starts.items()}
     return len(text).to_bytes(8, "little") + text, positions

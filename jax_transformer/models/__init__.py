@@ -4,7 +4,6 @@ import math
 from functools import partial
 
 import jax
-from flax import nnx
 
 from jax_transformer import config
 from jax_transformer.config.errors import ConfigError
@@ -29,14 +28,14 @@ def count_parameters(c: config.Model | config.Run) -> int:
     return sum(math.prod(spec.shape) for spec in param_specs(abstract_model(c)).values())
 
 
-def _build(c: config.Model, key: jax.Array) -> nnx.Module:
+def _build(c: config.Model, key: jax.Array) -> Decoder:
     return MODEL[type(c)](c, key)
 
 
 def _model_config(c: config.Model | config.Run) -> config.Model:
     c = c.model if isinstance(c, config.Run) else c
     wide = [name for name in ("param", "compute", "logits") if getattr(c.dtype, name) == "float64"]
-    if wide and not jax.config.jax_enable_x64:
+    if wide and not jax.config.read("jax_enable_x64"):
         raise ConfigError(
             f"dtype.{wide[0]}=float64 needs 64-bit mode, which JAX would otherwise silently reduce to float32: "
             'call jax.config.update("jax_enable_x64", True) first'

@@ -14,13 +14,13 @@ def check_tokens(tokens: Int[Array, "B T"], c: config.Decoder) -> Int[Array, "B 
 
     Values are only known, and so only checked, outside ``jax.jit``; the data loader checks what it feeds to a compiled step.
     """
-    tokens = tokens if isinstance(tokens, jax.Array) else np.asarray(tokens)
-    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
-        raise DataError(f"tokens: got shape {tuple(tokens.shape)} of {tokens.dtype}, wanted integers of shape [batch, length]")
-    if tokens.shape[1] > c.max_length:
-        raise DataError(f"tokens: got length {tokens.shape[1]}, above max_length={c.max_length} of the model")
-    if not isinstance(tokens, jax.core.Tracer):
-        values = np.asarray(tokens)
+    ids = tokens if isinstance(tokens, jax.Array) else np.asarray(tokens)
+    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+        raise DataError(f"tokens: got shape {tuple(ids.shape)} of {ids.dtype}, wanted integers of shape [batch, length]")
+    if ids.shape[1] > c.max_length:
+        raise DataError(f"tokens: got length {ids.shape[1]}, above max_length={c.max_length} of the model")
+    if not isinstance(ids, jax.core.Tracer):
+        values = np.asarray(ids)
         bad = np.argwhere((values < 0) | (values >= c.vocab_size))
         if len(bad):
             row, column = (int(i) for i in bad[0])
@@ -28,7 +28,7 @@ def check_tokens(tokens: Int[Array, "B T"], c: config.Decoder) -> Int[Array, "B 
                 f"tokens[{row}, {column}] = {values[row, column]} is outside the vocabulary [0, {c.vocab_size}) "
                 f"({len(bad)} such ids)"
             )
-    return jnp.asarray(tokens, jnp.int32)
+    return jnp.asarray(ids, jnp.int32)
 
 
 def check_segments(segments: Int[Array, "B T"] | None, tokens: Int[Array, "B T"]) -> Int[Array, "B T"] | None:

@@ -58,7 +58,7 @@ class Decoder(nnx.Module):
         """Logits of the next token at every position, and auxiliary values.
 
         ``segments`` number the documents packed into a row (0: padding); tokens of different segments do not see one another
-        and positions restart with each. ``noise`` turns dropout on. ``return_taps`` adds every named activation as ``aux["taps"]``.
+        and positions restart with each. ``noise`` turns dropout on. ``return_taps`` adds ``aux["taps"]``, named activations.
         Outside ``jax.jit``, raises DataError for token ids outside the vocabulary and for sequences above ``max_length``.
         """
         tokens = check_tokens(tokens, self.config)
@@ -93,6 +93,7 @@ class Decoder(nnx.Module):
         k_segments = store(cache.segments, segments, cache.length, axis=1)
         mask = Mask(positions, k_positions, segments, k_segments)
         logits, layers = self._forward(tokens, mask, cache=(cache.layers, cache.length))
+        assert layers is not None
         return logits, Cache(layers, k_positions, k_segments, cache.length + tokens.shape[1])
 
     def _forward(

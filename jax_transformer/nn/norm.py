@@ -1,5 +1,7 @@
 """Normalisation modules, by config."""
 
+from collections.abc import Callable
+
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -33,7 +35,7 @@ class LayerNorm(nnx.Module):
         return layer_norm(x, self.scale[...], None if self.bias is None else self.bias[...], self.eps)
 
 
-NORM = {config.RMSNorm: RMSNorm, config.LayerNorm: LayerNorm}
+NORM: dict[type[config.Config], Callable[..., nnx.Module]] = {config.RMSNorm: RMSNorm, config.LayerNorm: LayerNorm}
 
 
 def build_norm(c: config.Norm, d_model: int, make: Maker) -> nnx.Module:

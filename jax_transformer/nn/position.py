@@ -1,5 +1,7 @@
 """Position modules: what attention does to its queries and keys, by config."""
 
+from collections.abc import Callable
+
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -31,4 +33,4 @@ class NoPosition(nnx.Module):
         return x
 
 
-POSITION = {config.Rope: Rope, config.NoPosition: NoPosition}
+POSITION: dict[type[config.Config], Callable[..., nnx.Module]] = {config.Rope: Rope, config.NoPosition: NoPosition}

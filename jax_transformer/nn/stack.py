@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,10 @@ class _Layer:
     cache: KVCache | None
 
 
+_Result = tuple[Any, dict[str, jax.Array] | None]
+"""What a layer leaves: its new cache (None without one), and its tapped values."""
+
+
 class Stack(nnx.Module):
     """``num_layers`` blocks: P slots of ``num_layers // P`` stacked repeats, then a tail of the remaining blocks.
 
@@ -73,17 +78,14 @@ class Stack(nnx.Module):
         tap: Tap = SILENT,
     ) -> tuple[Float[Array, "B T D"], StackCache | None]:
         """Run every layer in order. ``cache`` is the layers' memory and the slot where the new tokens go."""
-        memory, at = (None, None) if cache is None else cache
-        slots, tail = self._layers(noise, memory)
+        slots, tail = self._layers(noise, None if cache is None else cache[0])
 
-        def run(x: jax.Array, layers: tuple[_Layer, ...]) -> tuple[jax.Array, tuple[tuple, tuple]]:
+        def run(x: jax.Array, layers: tuple[_Layer, ...]) -> tuple[jax.Array, tuple[_Result, ...]]:
             results = []
             for layer in layers:
                 taps = None if tap.values is None else {}
-                layer_cache = None if layer.cache is None else (layer.cache, at)
-                x, new = layer.block(
-                    x, mask, drop_path=layer.drop_path, noise=layer.noise, cache=layer_cache, tap=Tap(taps)
-                )
+                layer_cache = None if cache is None or layer.cache is None else (layer.cache, cache[1])
+                x, new = layer.block(x, mask, drop_path=layer.drop_path, noise=layer.noise, cache=layer_cache, tap=Tap(taps))
                 results.append((new, taps))
             return x, tuple(results)
 
@@ -93,8 +95,8 @@ class Stack(nnx.Module):
         x, slot_results = self._repeat(run, x, slots)
         tail_results = []
         for layer in tail:
-            x, (result,) = run(x, (layer,))
-            tail_results.append(result)
+            x, results = run(x, (layer,))
+            tail_results.extend(results)
         self._report(slot_results, tail_results, tap)
         if cache is None:
             return x, None
@@ -127,7 +129,7 @@ class Stack(nnx.Module):
         tail = [layer(block, covered + i, tail_caches[i]) for i, block in enumerate(self.tail)]
         return tuple(slots), tuple(tail)
 
-    def _repeat(self, run: Callable, x: jax.Array, slots: tuple[_Layer, ...]) -> tuple[jax.Array, tuple]:
+    def _repeat(self, run: Callable, x: jax.Array, slots: tuple[_Layer, ...]) -> tuple[jax.Array, tuple[_Result, ...]]:
         """Run the slots once per repeat, by one scan or, if asked for, one after the other."""
         if not self.config.unroll or not slots:
             return jax.lax.scan(run, x, slots) if slots else (x, ())
@@ -140,12 +142,12 @@ class Stack(nnx.Module):
             results.append(result)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
-    def _report(self, slot_results: tuple, tail_results: list, tap: Tap) -> None:
+    def _report(self, slot_results: tuple[_Result, ...], tail_results: list[_Result], tap: Tap) -> None:
         """Give every layer's values to the tap, under the layer's number."""
         period = len(self.config.pattern)
         for layer in range(self.config.num_layers if tap.values is not None else 0):
             repeat, slot = divmod(layer, period)
             stacked = repeat < self.repeats
             _, taps = slot_results[slot] if stacked else tail_results[slot]
-            for name, value in taps.items():
+            for name, value in (taps or {}).items():
                 tap.child(f"layers.{layer}")(name, value[repeat] if stacked else value)

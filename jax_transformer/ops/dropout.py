@@ -42,9 +42,7 @@ def drop_path(x: Float[Array, "B *D"], rate: Float[Array, ""] | None, noise: Noi
     return _keep(x, (x.shape[0],) + (1,) * (x.ndim - 1), rate, noise)
 
 
-def _keep(
-    x: Float[Array, "*B"], shape: tuple[int, ...], rate: float | Float[Array, ""], noise: Noise
-) -> Float[Array, "*B"]:
+def _keep(x: Float[Array, "*B"], shape: tuple[int, ...], rate: float | Float[Array, ""], noise: Noise) -> Float[Array, "*B"]:
     keep_probability = 1.0 - jnp.asarray(rate * noise.scale, jnp.float32)
     keep = jax.random.uniform(noise.key, shape, jnp.float32) < keep_probability
     return jnp.where(keep, x / keep_probability.astype(x.dtype), jnp.zeros((), x.dtype))

@@ -13,9 +13,7 @@ def next_token_weights(segments: Int[Array, "B T+1"]) -> Float[Array, "B T"]:
     return ((current == following) & (following != 0)).astype(jnp.float32)
 
 
-def cross_entropy(
-    logits: Float[Array, "B T V"], targets: Int[Array, "B T"], weights: Float[Array, "B T"]
-) -> Float[Array, ""]:
+def cross_entropy(logits: Float[Array, "B T V"], targets: Int[Array, "B T"], weights: Float[Array, "B T"]) -> Float[Array, ""]:
     """``sum(weights * (logsumexp(logits) - logits[target]))`` in nats, in float32 at least.
 
     A sum and not a mean: micro-batches and processes with different numbers of real tokens then add up exactly.

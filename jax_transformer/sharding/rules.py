@@ -24,9 +24,7 @@ BATCH = PartitionSpec(("data", "fsdp"))
 """A batch: rows over both axes that do not split the model's computation."""
 
 
-def partition_spec(
-    name: str, spec: ParamSpec, mesh: Mesh, rules: Mapping[str, str | None] = RULES
-) -> PartitionSpec:
+def partition_spec(name: str, spec: ParamSpec, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> PartitionSpec:
     """How parameter ``name`` is laid out; the leading dimension of stacked repeats is never split.
 
     Raises ConfigError, naming the parameter, for a logical axis without a rule, a dimension that its mesh axis does not
@@ -54,9 +52,7 @@ def partition_spec(
     return PartitionSpec(*entries)
 
 
-def state_shardings(
-    state: Any, specs: Mapping[str, ParamSpec], mesh: Mesh, rules: Mapping[str, str | None] = RULES
-) -> Any:
+def state_shardings(state: Any, specs: Mapping[str, ParamSpec], mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> Any:
     """The sharding of every leaf of an abstract training state.
 
     A leaf that sits under a parameter's name and has its shape (the parameter, its Adam moments) is laid out like the
@@ -65,7 +61,7 @@ def state_shardings(
     layouts = {name: partition_spec(name, spec, mesh, rules) for name, spec in specs.items()}
 
     def sharding(path: tuple, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        name = getattr(path[-1], "key", None)
+        name = str(getattr(path[-1], "key", ""))
         matches = name in specs and tuple(leaf.shape) == specs[name].shape
         return NamedSharding(mesh, layouts[name] if matches else PartitionSpec())
 

@@ -82,20 +82,9 @@ class _Loop:
 
     def run(self, resume: bool) -> TrainResult:
         """Train from the newest checkpoint, or from the beginning, to the last step or to a signal."""
-        run, state = self.session.run, None
-        if resume and self.checkpoints.steps():
-            restored = restore_session(self.session, self.checkpoints)
-            state, self.skipped, self.best = restored.state, restored.record["skipped"], restored.record["best"] or math.inf
-        done = 0 if state is None else restored.step
+        done, state, notes = self._start(resume)
         with jax.set_mesh(self.session.recipe.mesh), Progress(self.train.steps, done) as self.progress:
-            if state is None:
-                state = init_state(run, self.session.recipe)
-                if resume:
-                    self._note(f"{self.folder} has no committed checkpoint: starting from the beginning")
-            else:
-                self._note(*restored.skipped, f"resuming from step {done}")
-            if _is_leader():
-                self.metrics.truncate_after(done)
+            self._note(*notes)
             first = done
             while done < self.train.steps and not self.stop.agreed(done):
                 batch = next(self.session.loader)
@@ -109,6 +98,20 @@ class _Loop:
             self._settle()
             self._finish(done, state)
         return TrainResult(done, self.evaluation, self.stop.exit_code)
+
+    def _start(self, resume: bool) -> tuple[int, State, tuple[str, ...]]:
+        """Steps done, the state to go on from, and what to tell about it."""
+        if resume and self.checkpoints.steps():
+            restored = restore_session(self.session, self.checkpoints)
+            done, state, record = restored.step, restored.state, restored.record
+            self.skipped, self.best = record["skipped"], record["best"] or math.inf
+            notes = (*restored.skipped, f"resuming from step {done}")
+        else:
+            done, state = 0, init_state(self.session.run, self.session.recipe)
+            notes = (f"{self.folder} has no committed checkpoint: starting from the beginning",) if resume else ()
+        if _is_leader():
+            self.metrics.truncate_after(done)
+        return done, state, notes
 
     def _after_step(self, done: int, state: State) -> None:
         """Log, evaluate and save, each when it is due after ``done`` steps."""
@@ -128,7 +131,8 @@ class _Loop:
             self.metrics.write(done, row)
             self.progress.update(done, row)
         best = self.evaluation is not None and self.evaluation.loss < self.best
-        self.best = self.evaluation.loss if best else self.best
+        if self.evaluation is not None:
+            self.best = min(self.best, self.evaluation.loss)
         if last or done % self.session.run.checkpoints.every == 0 or (best and self.session.run.checkpoints.keep_best):
             self._save(done, state)
         for step in self.checkpoints.poll():
@@ -158,7 +162,7 @@ class _Loop:
         self.skipped += 1
         found = f"step {step + 1}: loss {self.values['loss']}, gradient norm {self.values['grad_norm']}"
         path = self.folder / f"nonfinite_step_{step + 1}_process_{jax.process_index()}.npz"
-        np.savez(path, **batch)
+        np.savez(path, tokens=batch["tokens"], segments=batch["segments"])
         if self.skipped > self.train.max_skipped_steps:
             raise NonFiniteError(
                 f"{found}: not finite, {self.skipped} such steps where train.max_skipped_steps={self.train.max_skipped_steps}; "
@@ -173,7 +177,7 @@ class _Loop:
         return evaluate(self.session.eval_step, state["params"], self.session.validation(), should_stop)
 
     def _save(self, done: int, state: State) -> None:
-        """Begin to save the state after ``done`` steps; a disk that is full must not end a run that can still be saved later."""
+        """Begin to save the state after ``done`` steps; a full disk must not end a run that can still be saved later."""
         self._settle()
         if not all_finite(state["params"]):
             raise NonFiniteError(f"step {done}: a parameter is not finite though loss and gradients were; nothing was saved")

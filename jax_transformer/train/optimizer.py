@@ -6,7 +6,6 @@ import optax
 
 from jax_transformer import config
 from jax_transformer.nn.params import ParamSpec
-from jax_transformer.train.schedule import Schedule
 
 
 def decay_mask(c: config.AdamW, specs: Mapping[str, ParamSpec]) -> dict[str, bool]:
@@ -20,7 +19,7 @@ def decay_mask(c: config.AdamW, specs: Mapping[str, ParamSpec]) -> dict[str, boo
 
 
 def build_optimizer(
-    c: config.AdamW, specs: Mapping[str, ParamSpec], learning_rate: Schedule | float, clip_norm: float | None = None
+    c: config.AdamW, specs: Mapping[str, ParamSpec], learning_rate: optax.ScalarOrSchedule, clip_norm: float | None = None
 ) -> optax.GradientTransformation:
     """AdamW over a flat dict of parameters, after clipping gradients to a global norm of ``clip_norm``.
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jax_transformer import config
 
-Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
+Schedule = Callable[[ArrayLike], Float[Array, ""]]
 
 
 def learning_rate(c: config.Train) -> Schedule:
@@ -20,7 +21,7 @@ def learning_rate(c: config.Train) -> Schedule:
     """
     decay_steps = c.steps - c.warmup_steps
 
-    def at(step: jax.Array | int) -> jax.Array:
+    def at(step: ArrayLike) -> jax.Array:
         step = jnp.asarray(step, float)
         warm = c.learning_rate * (step + 1) / max(c.warmup_steps, 1)
         progress = jnp.clip((step - c.warmup_steps) / decay_steps, 0.0, 1.0)
@@ -36,4 +37,5 @@ def dropout_scale(c: config.Train) -> Schedule:
     anneal = c.dropout_anneal
     if anneal is None:
         return lambda step: jnp.ones((), jnp.float32)
-    return optax.schedules.linear_schedule(anneal.start, anneal.end, anneal.steps)
+    linear = optax.schedules.linear_schedule(anneal.start, anneal.end, anneal.steps)
+    return lambda step: jnp.asarray(linear(step), jnp.float32)

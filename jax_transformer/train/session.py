@@ -95,6 +95,6 @@ def _check_batch(run: config.Run, mesh: jax.sharding.Mesh) -> None:
     devices = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % devices:
         raise ConfigError(
-            f"train.batch_size={run.train.batch_size} / train.accumulation={run.train.accumulation} = {rows} rows do not divide "
-            f"over mesh.data * mesh.fsdp = {devices} devices; choose a multiple"
+            f"train.batch_size={run.train.batch_size} / train.accumulation={run.train.accumulation} = {rows} rows do not "
+            f"divide over mesh.data * mesh.fsdp = {devices} devices; choose a multiple"
         )

@@ -1,10 +1,11 @@
 """One training step, as a pure function of the state and a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -18,7 +19,7 @@ from jax_transformer.train.schedule import Schedule
 State = dict[str, Any]
 """``params`` (flat dict), ``opt_state`` (optax), ``step`` (int32: steps taken)."""
 
-Batch = dict[str, Int[Array, "B T+1"]]
+Batch = Mapping[str, Int[Array, "B T+1"]] | Mapping[str, Int[np.ndarray, "B T+1"]]
 """``tokens`` and ``segments``; position t predicts position t + 1."""
 
 
@@ -36,7 +37,7 @@ def batch_loss(
     model: nnx.Module, batch: Batch, *, segmented: bool, noise: Noise | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Summed next-token loss in nats and the number of tokens that it sums over."""
-    tokens, segments = batch["tokens"], batch["segments"]
+    tokens, segments = jnp.asarray(batch["tokens"]), jnp.asarray(batch["segments"])
     weights = next_token_weights(segments)
     logits, _ = model(tokens[:, :-1], segments=segments[:, :-1] if segmented else None, noise=noise)
     return cross_entropy(logits, tokens[:, 1:], weights), jnp.sum(weights)
@@ -80,7 +81,7 @@ def _accumulate(
     skeleton: nnx.Module, params: Params, batch: Batch, noise: Noise, settings: StepSettings
 ) -> tuple[Array, Array, Params]:
     """Mean loss over the batch's tokens, their number, and the gradients, summed over micro-batches."""
-    tokens = jnp.maximum(jnp.sum(next_token_weights(batch["segments"])), 1.0)
+    tokens = jnp.maximum(jnp.sum(next_token_weights(jnp.asarray(batch["segments"]))), 1.0)
 
     def loss(params: Params, micro: Batch, noise: Noise) -> Array:
         model = with_params(skeleton, params)

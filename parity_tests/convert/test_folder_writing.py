@@ -60,6 +60,13 @@ def test_a_dtype_without_a_name_in_the_format_is_refused(tmp_path):
         write_weights(tmp_path / "model", {"w": ((1,), np.dtype(np.complex64))}, iter([]))
 
 
+def test_what_could_not_be_read_is_not_written(tmp_path):
+    many = {f"tensor.{i:060}": ((), np.dtype(np.int8)) for i in range(40_000)}
+    with pytest.raises(WeightsError, match="max_shard_bytes"):
+        write_weights(tmp_path / "model", many, iter([]))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_existing_folder_is_replaced_only_on_request(tmp_path):
     write(tmp_path / "model", max_shard_bytes=300)
     with pytest.raises(WeightsError, match="overwrite"):

@@ -27,7 +27,9 @@ def test_minus_one_takes_the_devices_that_remain() -> None:
     assert dict(build_mesh(config.Mesh(), jax.devices()[:1]).shape) == {"data": 1, "fsdp": 1, "tensor": 1}
 
 
-@pytest.mark.parametrize("mesh", [config.Mesh(fsdp=3), config.Mesh(data=2, fsdp=2), config.Mesh(data=16), config.Mesh(tensor=5)])
+@pytest.mark.parametrize(
+    "mesh", [config.Mesh(fsdp=3), config.Mesh(data=2, fsdp=2), config.Mesh(data=16), config.Mesh(tensor=5)]
+)
 def test_a_mesh_that_does_not_fit_names_its_axes_and_the_devices(mesh: config.Mesh) -> None:
     with pytest.raises(ConfigError, match=r"mesh\.data=.*does not fit 8 devices"):
         build_mesh(mesh)

@@ -12,7 +12,9 @@ def tiny_model(**changes: object) -> config.Decoder:
         dropout=0.1,
     )
     second = config.Block(
-        attention=config.Softmax(num_heads=2, head_dim=10, window=5), ffn=config.Mlp(hidden_dim=32, bias=True), norm=config.LayerNorm()
+        attention=config.Softmax(num_heads=2, head_dim=10, window=5),
+        ffn=config.Mlp(hidden_dim=32, bias=True),
+        norm=config.LayerNorm(),
     )
     fields: dict[str, object] = {
         "vocab_size": 264,

@@ -135,9 +135,13 @@ def test_a_signal_saves_the_current_step_and_exits_with_its_code(
     runner: Runner, uninterrupted: Path, number: signal.Signals
 ) -> None:
     folder = runner.config.parent / f"signal{number}"
-    starting = live(runner, folder, lambda: (folder / "owner.lock").exists(), lambda process: time.sleep(0.3) or process.send_signal(number))
+
+    def strike(process: subprocess.Popen) -> None:
+        process.send_signal(number)
+
+    starting = live(runner, folder, lambda: (folder / "data").exists(), strike)
     assert starting == 128 + number
-    training = live(runner, folder, lambda: lines(folder) > 5, lambda process: process.send_signal(number))
+    training = live(runner, folder, lambda: lines(folder) > 5, strike)
     assert training == 128 + number
     saved = max(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
     assert saved == lines(folder) < STEPS

@@ -41,7 +41,7 @@ def packed_batch(rng: np.random.Generator, rows: int = 16, length: int = 13) -> 
 
 def losses(mesh: config.Mesh, devices: int, batches: Sequence[Batch]) -> list[float]:
     """Losses of successive steps, dropout included, on the first ``devices`` devices."""
-    run = tiny_run(mesh)
+    run = tiny_run(mesh, tiny_model(stack=config.Stack(pattern=tiny_model().stack.pattern[:1], num_layers=2)))
     placed = build_mesh(mesh, jax.devices()[:devices])
     recipe = make_recipe(run, placed)
     settings = StepSettings(0, 1, dropout_scale(run.train), segmented=True)

@@ -2,7 +2,7 @@
 
 The random numbers are a function of a key, as in JAX, and not the state of a generator: a recomputed layer drops the same
 values again, and ``torch.compile``, which takes no generators, compiles them. Their distribution is that of the JAX package;
-the numbers themselves come from SplitMix64 (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195) and differ.
+the numbers differ: they are hashed as in SplitMix64 (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195).
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_STEP = 0x9E3779B97F4A7C15 - 2**64  # int64 is the type that every device multiplies; it wraps as the unsigned one would
+_SPREAD = 0x9E3779B97F4A7C15 - 2**64  # int64 is the type that every device multiplies; it wraps as the unsigned one would
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Noise:
 
     def fold(self, number: int) -> "Noise":
         """Independent noise for the part of the model with this number."""
-        return Noise(_mix(_mix(self.key.to(torch.int64)) + number + 1), self.scale)
+        return Noise(_mix(self.key.to(torch.int64) * _SPREAD + number + 1), self.scale)
 
     def split(self, count: int) -> "tuple[Noise, ...]":
         """``count`` independent noises."""
@@ -57,8 +57,8 @@ def _keep(x: Float[Tensor, "*B"], shape: tuple[int, ...], rate: float, noise: No
 
 def _uniform(key: Int[Tensor, ""], shape: tuple[int, ...], device: torch.device) -> Float[Tensor, "..."]:
     """float32 values in [0, 1), all multiples of 2^-24."""
-    index = torch.arange(1, math.prod(shape) + 1, device=device).reshape(shape)
-    bits = _mix(key.to(device, torch.int64) + index * _STEP)
+    index = torch.arange(math.prod(shape), device=device).reshape(shape)
+    bits = _mix(key.to(device, torch.int64) * _SPREAD ^ index)
     return _shift(bits, 40).to(torch.float32) * 2.0**-24
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 
@@ -16,7 +17,7 @@ class KVCache:
     values: Float[Array, "B S K H"]
 
     @staticmethod
-    def empty(shape: tuple[int, int, int, int], dtype: jnp.dtype) -> "KVCache":
+    def empty(shape: tuple[int, int, int, int], dtype: DTypeLike) -> "KVCache":
         """Zeros of shape [B, S, K, H]."""
         return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 

@@ -1,7 +1,11 @@
 """Feed-forward networks: the closed table from config to module."""
 
+from collections.abc import Callable
+
+from flax import nnx
+
 from jax_transformer import config
 from jax_transformer.nn.ffn.glu import Glu
 from jax_transformer.nn.ffn.mlp import Mlp
 
-FFN = {config.Mlp: Mlp, config.Glu: Glu}
+FFN: dict[type[config.Config], Callable[..., nnx.Module]] = {config.Mlp: Mlp, config.Glu: Glu}
