@@ -51,7 +51,7 @@ _DECODE = (
 )
 _OTHER = {
     "casts": "one framework rounds at another place: before or after a scale, inside a norm, softmax or rotation",
-    "structure": "the two packages do not have the same parameters: a bias, a norm or a tied matrix on one side only, or other sizes",
+    "structure": "other parameters on one side: a bias, a norm or a matrix more or less, another size or dtype",
     "round trip": "the layout between JAX and the hub loses, moves or casts values",
     "init": "initial standard deviation, or the depth scaling of the last projection of each branch",
 }

@@ -11,7 +11,7 @@ from parity_tests.tolerances import FLOAT64, relative_error
 
 
 class Truth:
-    """The float64 result for the weights of a low-precision rung, and how much rounding those weights moves each tensor of it."""
+    """The float64 result for the weights of a low-precision rung, and how far rounding those weights moves each tensor."""
 
     def __init__(self, result: Forward, eps: float):
         self.result = result
@@ -146,7 +146,7 @@ def compare_initial(jax: Hub, torch: Hub) -> Iterator[Row]:
             values.append(np.asarray(side, np.float64).ravel())
     for role, sides in pooled.items():
         a, b = (np.concatenate(values) for values in sides)
-        # A standard deviation from n normal values has a relative standard error of 1 / sqrt(2 n); two of them differ by sqrt(2) of it.
+        # From n normal values it has a relative standard error of 1 / sqrt(2 n); the difference of two has sqrt(2) times that.
         budget = tolerances.INIT_SIGMAS / a.size**0.5
         error = abs(np.log(np.sqrt(np.mean(b**2)) / np.sqrt(np.mean(a**2))))
         yield Row("init", "config", f"standard deviation of {role}", float(error), budget)

@@ -53,7 +53,7 @@ def cast_all(weights: Mapping[str, np.ndarray], dtype: str) -> Hub:
 
 
 def rounded(weights: Mapping[str, np.ndarray], eps: float, seed: int) -> Hub:
-    """Float64 weights, each off by a random relative error of at most ``eps / 2``, as rounding to that precision leaves them."""
+    """Float64 weights, each off by a random relative error of at most ``eps / 2``: what rounding them does."""
     rng = np.random.default_rng(seed)
     return {name: value * (1 + eps * rng.uniform(-0.5, 0.5, value.shape)) for name, value in weights.items()}
 

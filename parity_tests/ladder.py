@@ -1,22 +1,28 @@
 """The parity ladder: one config or checkpoint, both frameworks, from structure to optimizer steps.
 
-A rung is only as good as the one below it: parameters of the same names and shapes, weights that arrive bit by bit, activations,
-loss, gradients, optimizer steps, cached decoding, initial values; all in float64, where rounding is no excuse, then activations and
-gradients in lower precisions, each against the float64 truth for the same weights.
+A rung is only as good as the one below it: parameters of the same names and shapes, weights that arrive bit by bit,
+activations, loss, gradients, optimizer steps, cached decoding, initial values; all in float64, where rounding is no excuse. Then
+activations and gradients in lower precisions, each against the float64 truth for the same weights.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
-from jax_transformer.config import Decoder, Train
+from jax_transformer.config import Decoder, Run, Train
+from jax_transformer.config.load import load_config
+from jax_transformer.convert.hub import check_finite, open_weights
+from jax_transformer.convert.pretrained import convert
 from parity_tests import compare
 from parity_tests.inputs import Inputs, cast_all, draw_inputs, rounded
 from parity_tests.jax_side import EXPLICIT_CASTS, UNOPTIMIZED, JaxSide
 from parity_tests.measured import TRAIN, Batch, Forward, Hub, Measured, Plan, Trained
-from parity_tests.report import LadderReport, Row
+from parity_tests.report import LadderReport, Row, print_report
 from parity_tests.tolerances import GROWTH_DRAWS, RUNGS, Rung
 from parity_tests.torch_side import TorchSide
 
@@ -113,19 +119,19 @@ def _truth(wide: Side, rung: Rung, inputs: Inputs) -> compare.Truth:
 
 
 def _compare(reference: Reference, torch: Measured) -> Iterator[Row]:
-    jax, inputs = reference.measured, reference.inputs
-    for name, exported in jax.exported.items():
-        want = cast_all(inputs.weights, str(next(iter(exported.values())).dtype))
+    ours, inputs = reference.measured, reference.inputs
+    for name, exported in ours.exported.items():
+        want = cast_all(inputs.weights, _rung(reference.config, name).dtype.param)
         yield compare.compare_bits("jax", name, exported, want)
         yield compare.compare_bits("torch", name, torch.exported[name], want)
-    wide = jax.forward["float64"]
+    wide = ours.forward["float64"]
     yield from compare.compare_forward("float64", wide, torch.forward["float64"])
-    for name, trained in jax.trained.items():
+    for name, trained in ours.trained.items():
         yield from compare.compare_trained(name, inputs.weights, trained, torch.trained[name], compare.largest(wide.gradients))
-    yield from compare.compare_decoded(inputs.ragged, jax.decoding, torch.decoding)
-    yield from compare.compare_initial(jax.initial, torch.initial)
+    yield from compare.compare_decoded(inputs.ragged, ours.decoding, torch.decoding)
+    yield from compare.compare_initial(ours.initial, torch.initial)
     for name, truth in reference.truths.items():
-        yield from compare.compare_low(name, jax.forward[name], torch.forward[name], truth)
+        yield from compare.compare_low(name, ours.forward[name], torch.forward[name], truth)
 
 
 def _low_rungs(config: Decoder, plan: Plan) -> dict[str, Rung]:
@@ -138,3 +144,38 @@ def _rung(config: Decoder, name: str) -> Rung:
 
 def _with_dtype(config: Decoder, rung: Rung) -> Any:
     return config.model_copy(update={"dtype": rung.dtype})
+
+
+def main(target: str, overrides: list[str], report: Path | None, steps: int) -> int:
+    """Climb the ladder with a preset, a config file (random weights), or an exchange or run folder (its own weights).
+
+    Prints a table, writes every figure as JSON to ``report``; 0 if all passed, else 1. Turns on JAX's 64-bit mode.
+    """
+    jax.config.update("jax_enable_x64", True)
+    config = load_config(target, overrides)
+    config = config.model if isinstance(config, Run) else config
+    result = run_ladder(
+        config, load_weights(Path(target)), Plan(dtypes=("float64", "float32", "bfloat16"), steps=steps), target
+    )
+    print_report(result)
+    if report is not None:
+        report.write_text(result.to_json(), encoding="utf-8")
+    return 0 if result.passed else 1
+
+
+def load_weights(path: Path) -> Hub | None:
+    """Hub tensors of an exchange folder or of a run folder's best step; None for anything else.
+
+    Raises a UserError where they cannot be trusted.
+    """
+    if (path / "checkpoints").is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            convert(path, Path(folder) / "export")
+            return load_weights(Path(folder) / "export")
+    if not (path / "config.json").is_file():
+        return None
+    reader = open_weights(path)
+    weights = {name: reader.read(name) for name in reader}
+    for name, value in weights.items():
+        check_finite(name, value)
+    return weights

@@ -74,10 +74,10 @@ def _train(clip_norm: float | None, warmup_steps: int) -> Train:
 
 
 TRAIN = {"unclipped": _train(None, 2), "clipped": _train(0.1, 0)}
-"""Hyperparameters under which every part of AdamW and of the schedule shows within three steps: one run warms up, the other decays
-from its second step on."""
+"""Hyperparameters under which every part of AdamW and of the schedule shows within three steps: one run warms up, the other
+decays from its second step on."""
 
 
 def reported_steps(count: int) -> tuple[int, ...]:
-    """The steps after which optimizers are compared: a mistake shows after the first before it spreads through the gradients."""
+    """The steps after which optimizers are compared: after the first, a mistake has not yet spread through the gradients."""
     return tuple(dict.fromkeys((1, count)))

@@ -38,8 +38,8 @@ class LadderReport:
     title: str
     rows: tuple[Row, ...]
     zero_gradients: tuple[str, ...] = ()
-    """Parameters whose true gradient is zero. Adam divides by its size and amplifies rounding: their moments are compared, not their
-    changes."""
+    """Parameters whose true gradient is zero. Adam divides by its size and amplifies rounding: their moments are compared, not
+    their changes."""
 
     @property
     def passed(self) -> bool:

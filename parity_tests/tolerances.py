@@ -11,21 +11,21 @@ import numpy as np
 from jax_transformer.config import Dtype
 
 FLOAT64 = 1e-10
-"""Agreement of the two frameworks in float64. Rounding explains about 1e-15 per operation and 1e-13 through a deep stack of tiny
-layers, so 1e-10 leaves room for conditioning; the smallest semantic difference known (an epsilon of 1e-6 against 1e-5) makes
-1e-6. What lies between cannot be rounding."""
+"""Agreement of the two frameworks in float64. Rounding explains about 1e-15 per operation and 1e-13 through a stack of
+layers, so 1e-10 leaves room for conditioning; the smallest semantic difference known (an epsilon of 1e-6 against 1e-5) makes 1e-6.
+What lies between cannot be rounding."""
 
 FLOOR = 2e-5
-"""Part of the model's largest gradient that is added to the scale of every parameter's gradient. Rounding noise in a gradient is
-a few 1e-16 of the *largest* terms that flow through the network, so a gradient that is zero in exact arithmetic has pure noise of
-that size; 1e-10 * 2e-5 allows for it. A gradient that is wrong by its own size is still seen down to 1e-14 of the largest."""
+"""Part of the model's largest gradient that is added to the scale of every gradient. Rounding noise in a gradient is a few
+1e-16 of the *largest* terms that flow through the network, so one that is zero in exact arithmetic is pure noise of that size:
+1e-10 * 2e-5 allows for it. A gradient that is wrong by its own size is still seen down to 1e-14 of the largest."""
 
 LOW_FLOOR = 0.05
 """The same for low precisions, where the noise of the largest terms is all of the budget already."""
 
 ZERO_GRADIENT = 1e-12
-"""A parameter whose gradient stays below this part of the model's largest is named as having a zero gradient: the key bias of an
-attention without rotation, the query and key of a window of one token."""
+"""A parameter whose gradient stays below this part of the model's largest is named as having none: the key bias of an attention
+without rotation, the query and key of a window of one token."""
 
 DETERMINED = 1e-5
 """Adam divides by the root of the second moment. An element whose root is below this part of the largest gradient carries
@@ -38,7 +38,7 @@ answers rarely but strongly, so one draw would miss it."""
 
 LOW_PRECISION = 24.0
 """Budget of a low-precision result: this many times the error that rounding the *weights* alone causes, as measured in float64.
-The weights of a layer are rounded once, its activations in about a dozen operations, forward and backward, each about as harmful;
+The weights of a layer are rounded once, its activations in about a dozen operations, forward and backward, each as harmful;
 errors of several operations add up like their root mean square or, in an unlucky tensor, linearly."""
 
 LOW_PRECISION_FLOOR = 4.0
@@ -50,12 +50,12 @@ tensors): a framework that computes a norm or a softmax in bfloat16 is off by mo
 cannot agree exactly."""
 
 FIRST_ACTIVATION = "stack.layers.0.ffn.hidden"
-"""Up to here a 16-bit forward pass is matmuls, norms, rotation and softmax, which accumulate in float32 and round once at a place
+"""Up to here a 16-bit forward pass is matmuls, norms, rotation and softmax, which accumulate in float32 and round at places
 that the code states. Activation functions are the frameworks' own and round inside."""
 
 DIFFERENT_BITS = 0.05
-"""Part of the elements of a 16-bit tensor that may differ before that. Sums in another order differ by about 1e-7, which moves one
-rounding in several thousand; one cast at another place moves about every fifth."""
+"""Part of the elements of a 16-bit tensor that may differ before that. Sums in another order differ by about 1e-7, which moves
+one rounding in several thousand; one cast at another place moves about every fifth."""
 
 INIT_SIGMAS = 6.0
 """Initial values of the frameworks are different random numbers; their standard deviations must agree within this many standard
@@ -96,7 +96,7 @@ RUNGS = {
 def relative_error(got: np.ndarray, want: np.ndarray, scale: float | None = None) -> float:
     """``max |got - want| / scale``, with ``scale`` the largest ``|want|`` where it is not given.
 
-    0 where both are the same, all zero included; infinite for another shape, for a NaN on one side, or for a truth of all zeros.
+    0 where both are the same, all zero included; infinite for another shape, a NaN on one side, or a truth of all zeros.
     """
     if got.shape != want.shape:
         return float("inf")

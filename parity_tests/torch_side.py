@@ -125,7 +125,7 @@ def clip_gradients(parameters: list[torch.nn.Parameter], clip_norm: float | None
 
 
 def scheduled_rate(train: Train, step: int) -> float:
-    """Linear warmup from ``learning_rate / warmup_steps``, then a cosine that would reach ``min_learning_rate`` at the last step."""
+    """Linear warmup from ``learning_rate / warmup_steps``, then half a cosine, at ``min_learning_rate`` by step ``steps``."""
     if step < train.warmup_steps:
         return train.learning_rate * (step + 1) / train.warmup_steps
     progress = min((step - train.warmup_steps) / (train.steps - train.warmup_steps), 1.0)

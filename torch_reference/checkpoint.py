@@ -26,6 +26,7 @@ def save_pretrained(
     """
     state = model.state_dict()
     announced = {name: (tuple(tensor.shape), _numpy_dtype(tensor)) for name, tensor in state.items()}
+    hub.check_dtype({name: dtype for name, (_, dtype) in announced.items()}, model.config)
     files = hub.exchange_files(model.config, tokenizer)
     hub.write_weights(path, announced, state_to_hub(state), files, max_shard_bytes, overwrite)
 
@@ -39,7 +40,7 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
     config = hub.read_config(path)
     weights = hub.open_weights(path)
     if dtype is None:
-        hub.stored_dtype(weights, config)
+        hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     config = hub.with_param_dtype(config, dtype)
     model = abstract_model(config)
     hub.check_shapes({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, weights)

@@ -5,6 +5,7 @@ import os
 import platform
 from importlib.metadata import entry_points
 
+from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.model import Model
 
 _M_TRIM_THRESHOLD = -1
@@ -22,6 +23,25 @@ def prepare(model: Model | None = None) -> None:
 def enable_float64() -> None:
     """Let JAX make 64-bit arrays; it reads this when it is imported."""
     os.environ["JAX_ENABLE_X64"] = "true"
+
+
+def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Connect to the other processes of a run; with no argument given there are none.
+
+    Raises:
+        ConfigError: some of the three arguments without the others, or a number beyond the last process.
+    """
+    given = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == len(given):
+        return
+    if missing:
+        raise ConfigError(f"several processes need {', '.join(given)}: {', '.join(missing)} is missing")
+    if process_id is not None and num_processes is not None and process_id >= num_processes:
+        raise ConfigError(f"--process-id={process_id} is not below --num-processes={num_processes}; processes count from 0")
+    import jax
+
+    jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def _has_accelerator() -> bool:

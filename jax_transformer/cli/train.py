@@ -17,6 +17,11 @@ def train(
         Path | None, typer.Option(help="Run folder. Default: runs/ and the config's name.", show_default=False)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest good checkpoint in the folder.")] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Address of process 0, when several processes train together.")
+    ] = None,
+    num_processes: Annotated[int | None, typer.Option(min=1, help="How many processes train together.")] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="The number of this one, from 0.")] = None,
 ) -> None:
     """Train a model from a config.
 
@@ -24,12 +29,13 @@ def train(
 
     Example: jax-transformer train quickstart train.steps=200 --folder runs/first
     """
-    from jax_transformer.cli.process import prepare
+    from jax_transformer.cli.process import join_processes, prepare
     from jax_transformer.config.load import load_run
 
     run = load_run(config, overrides or [])
     folder = folder or Path("runs") / Path(config).stem
     prepare(run.model)
+    join_processes(coordinator, num_processes, process_id)
     from jax_transformer.train.loop import train as run_training
 
     result = run_training(run, folder, resume=resume)

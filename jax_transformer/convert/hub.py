@@ -25,13 +25,13 @@ __all__ = [
     "TokenizerSource",
     "WeightsReader",
     "cast",
+    "check_dtype",
     "check_finite",
     "check_shapes",
     "exchange_files",
     "numpy_dtype",
     "open_weights",
     "read_config",
-    "stored_dtype",
     "with_param_dtype",
     "write_weights",
 ]
@@ -81,20 +81,16 @@ def exchange_files(config: Model, tokenizer: TokenizerSource | None) -> dict[str
     return files
 
 
-def stored_dtype(weights: WeightsReader, config: Model) -> str:
-    """The dtype of the weights, which has to be one for all of them and the one of ``config``, by its name there.
-
-    Raises WeightsError otherwise.
-    """
+def check_dtype(dtypes: Mapping[str, np.dtype[Any]], config: Model) -> None:
+    """Raises WeightsError unless the tensors (name to dtype) all have the dtype that ``config`` says parameters have."""
     found: dict[str, str] = {}
-    for name, info in weights.items():
-        found.setdefault(str(info.dtype), name)
+    for name, dtype in dtypes.items():
+        found.setdefault(str(dtype), name)
     if found.keys() != {config.dtype.param}:
         raise WeightsError(
-            f"the weights are {found} (dtype: first tensor of it), but config.json says dtype.param={config.dtype.param} "
+            f"the weights are {found} (dtype: first tensor of it), but their config says dtype.param={config.dtype.param} "
             "for all; give a dtype explicitly to cast them"
         )
-    return config.dtype.param
 
 
 def with_param_dtype(config: Model, dtype: str | None) -> Model:

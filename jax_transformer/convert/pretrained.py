@@ -38,6 +38,7 @@ def save_pretrained(
     for name, array in params.items():
         if not array.is_fully_addressable:
             raise WeightsError(f"parameter {name} is spread over several processes; convert a checkpoint in one process")
+    hub.check_dtype({path: spec.dtype for path, spec in specs.items()}, model.config)
     files = hub.exchange_files(model.config, tokenizer)
     announced = {entry.hub_name: (entry.shape, entry.dtype) for entry in hub_entries(specs)}
     hub.write_weights(path, announced, to_hub(params, specs), files, max_shard_bytes, overwrite)
@@ -58,7 +59,7 @@ def load_pretrained(
     config = hub.read_config(path)
     weights = hub.open_weights(path)
     if dtype is None:
-        hub.stored_dtype(weights, config)
+        hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     model = abstract_model(hub.with_param_dtype(config, dtype))
     specs = param_specs(model)
     check_names(specs, weights)
@@ -130,11 +131,7 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
         raise WeightsError(f"{folder / 'config.yaml'}: is the config of a model; wanted that of a run")
     specs = _structure(config.model)
     params, _ = restore_params(folder / "checkpoints", step)
-    wrong = sorted(path for path, array in params.items() if array.dtype != hub.numpy_dtype(config.model.dtype.param))
-    if wrong:
-        raise WeightsError(
-            f"{folder}: parameter {wrong[0]} is {params[wrong[0]].dtype}, but dtype.param={config.model.dtype.param}"
-        )
+    hub.check_dtype({path: array.dtype for path, array in params.items()}, config.model)
     shapes = {entry.hub_name: entry.shape for entry in hub_entries(specs)}
     return _Source(config.model, shapes, to_hub(params, specs))
 
@@ -143,7 +140,7 @@ def _open_exchange(folder: Path, any_dtype: bool) -> _Source:
     config = hub.read_config(folder)
     weights = hub.open_weights(folder)
     if not any_dtype:
-        hub.stored_dtype(weights, config)
+        hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     check_names(_structure(config), weights)
     shapes = {name: info.shape for name, info in weights.items()}
     return _Source(config, shapes, ((name, weights.read(name)) for name in weights))

@@ -16,7 +16,7 @@ from jax_transformer.config.load import save_config
 from jax_transformer.convert.hub import cast, check_finite, numpy_dtype, open_weights
 from jax_transformer.convert.pretrained import convert, load_pretrained, save_pretrained
 from jax_transformer.models import abstract_model
-from jax_transformer.nn.params import get_params, param_specs
+from jax_transformer.nn.params import get_params, param_specs, with_params
 from jax_transformer.train.checkpoint import Checkpointer
 from parity_tests.convert.folders import contents
 from parity_tests.convert.models import assert_same_model, jax_model, normal_model, tiny
@@ -121,6 +121,17 @@ def test_a_value_that_overflows_is_named():
     with pytest.raises(WeightsError, match=r"tensor 'w': 2 of 3 values overflow float16, the largest is 1e\+06"):
         cast("w", np.array([1.0, 70000.0, -1e6], np.float32), "float16")
     assert np.isnan(cast("w", np.array([np.nan], np.float32), "float16")).all()
+
+
+def test_a_model_cast_behind_its_config_is_not_saved(exported, tmp_path):
+    model = normal_model(tiny())
+    halved = with_params(model, {path: array.astype("bfloat16") for path, array in get_params(model).items()})
+    with pytest.raises(WeightsError, match=r"bfloat16.*dtype\.param=float32"):
+        save_pretrained(halved, tmp_path / "a")
+    mirror = pytest.importorskip("torch_reference.checkpoint")
+    with pytest.raises(WeightsError, match=r"bfloat16.*dtype\.param=float32"):
+        mirror.save_pretrained(mirror.load_pretrained(exported).bfloat16(), tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("dtype", ["float8", "int8", ""])
