@@ -75,7 +75,8 @@ def _ffn_cases() -> dict[str, c.Decoder]:
         )
         return [block(ffn=kind) for kind in kinds]
 
-    return {f"ffn_{name}": decoder(*both(name, bool(i % 2))) for i, name in enumerate(ACTIVATIONS)}
+    heads = [c.Head(tied=tied, bias=bias) for tied in (True, False) for bias in (False, True)]
+    return {f"ffn_{name}": decoder(*both(name, bool(i % 2)), head=heads[i % 4]) for i, name in enumerate(ACTIVATIONS)}
 
 
 def _norm_cases() -> dict[str, c.Decoder]:
@@ -89,9 +90,6 @@ def _norm_cases() -> dict[str, c.Decoder]:
 def _model_cases() -> dict[str, c.Decoder]:
     first, second, third = block(), block(ffn=c.Mlp(hidden_dim=9)), block(attention(window=3), norm=LAYER)
     return {
-        "head_untied": decoder(head=c.Head(tied=False)),
-        "head_untied_bias": decoder(head=c.Head(tied=False, bias=True)),
-        "head_tied_bias": decoder(head=c.Head(bias=True)),
         "depth_one_pattern": decoder(num_layers=4),
         "depth_remainder": decoder(first, second, third, num_layers=8),
         "depth_below_pattern": decoder(first, second, third, num_layers=2),
@@ -112,7 +110,7 @@ def draw_config(pick: Pick) -> c.Decoder:
     )
     return c.Decoder(
         vocab_size=pick((7, 19, 40)),
-        d_model=pick((1, 3, 8, 13, 16)),
+        d_model=pick((3, 6, 8, 13, 16)),
         max_length=MAX_LENGTH,
         stack=stack,
         final_norm=_draw_norm(pick),

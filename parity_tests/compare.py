@@ -19,8 +19,12 @@ class Truth:
         self.moved: dict[tuple[str, str], float] = {}
         """(kind, name) -> largest error seen."""
         self.scales = {("taps", name): size(value) for name, value in result.taps.items()}
-        floor = tolerances.LOW_FLOOR * largest(result.gradients)
-        self.scales |= {("gradients", name): size(value) + floor for name, value in result.gradients.items()}
+        # A gradient of zero is the noise of larger terms that cancel: it has no scale but theirs.
+        whole = largest(result.gradients)
+        floors = dict.fromkeys(result.gradients, tolerances.LOW_FLOOR * whole) | dict.fromkeys(
+            zero_gradients(result.gradients), whole
+        )
+        self.scales |= {("gradients", name): size(value) + floors[name] for name, value in result.gradients.items()}
 
     def errors(self, other: Forward) -> dict[tuple[str, str], float]:
         """Distance of another result from this one, each tensor relative to its scale."""

@@ -1,8 +1,8 @@
 """The parity ladder: one config or checkpoint, both frameworks, from structure to optimizer steps.
 
 A rung is only as good as the one below it: parameters of the same names and shapes, weights that arrive bit by bit,
-activations, loss, gradients, optimizer steps, cached decoding, initial values; all in float64, where rounding is no excuse. Then
-activations and gradients in lower precisions, each against the float64 truth for the same weights.
+activations, loss, gradients, optimizer steps, cached decoding, initial values; all in float64, where rounding is no excuse.
+Then activations and gradients in lower precisions, each against the float64 truth for the same weights.
 """
 
 import tempfile

@@ -11,8 +11,8 @@ import numpy as np
 from jax_transformer.config import Dtype
 
 FLOAT64 = 1e-10
-"""Agreement of the two frameworks in float64. Rounding explains about 1e-15 per operation and 1e-13 through a stack of
-layers, so 1e-10 leaves room for conditioning; the smallest semantic difference known (an epsilon of 1e-6 against 1e-5) makes 1e-6.
+"""Agreement of the two frameworks in float64. Rounding explains about 1e-15 per operation and 1e-13 through many
+layers, so 1e-10 leaves room for conditioning; the smallest semantic difference known (an epsilon of 1e-6, not 1e-5) makes 1e-6.
 What lies between cannot be rounding."""
 
 FLOOR = 2e-5

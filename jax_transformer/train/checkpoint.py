@@ -202,7 +202,12 @@ def restore_params(folder: Path, step: Which = "latest") -> tuple[dict[str, np.n
     names = [name for name in saved["arrays"] if name.startswith(prefix)]
     if not names:
         raise CheckpointError(f"{path}: holds no parameters (no array is named {prefix}...)")
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    # This process alone: in a run of several, orbax would wait for the others to read along.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
         arrays = _load(reader, path, {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names})
     return {name.removeprefix(prefix): array for name, array in arrays.items()}, saved["record"]
 

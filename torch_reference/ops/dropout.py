@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_SPREAD = 0x9E3779B97F4A7C15 - 2**64  # int64 is the type that every device multiplies; it wraps as the unsigned one would
-
 
 @dataclass(frozen=True)
 class Noise:
@@ -28,7 +26,7 @@ class Noise:
 
     def fold(self, number: int) -> "Noise":
         """Independent noise for the part of the model with this number."""
-        return Noise(_mix(self.key.to(torch.int64) * _SPREAD + number + 1), self.scale)
+        return Noise(_spread(self.key) + number + 1, self.scale)
 
     def split(self, count: int) -> "tuple[Noise, ...]":
         """``count`` independent noises."""
@@ -58,12 +56,17 @@ def _keep(x: Float[Tensor, "*B"], shape: tuple[int, ...], rate: float, noise: No
 def _uniform(key: Int[Tensor, ""], shape: tuple[int, ...], device: torch.device) -> Float[Tensor, "..."]:
     """float32 values in [0, 1), all multiples of 2^-24."""
     index = torch.arange(math.prod(shape), device=device).reshape(shape)
-    bits = _mix(key.to(device, torch.int64) * _SPREAD ^ index)
+    bits = _mix(_spread(key.to(device)) ^ index)
     return _shift(bits, 40).to(torch.float32) * 2.0**-24
 
 
+def _spread(key: Int[Tensor, ""]) -> Int[Tensor, ""]:
+    """Neighbouring keys, and numbers folded into them, far apart: no two count through the same values below."""
+    return key.to(torch.int64) * (0x9E3779B97F4A7C15 - 2**64)
+
+
 def _mix(z: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
-    """Every bit of the result depends on every bit of ``z``."""
+    """Every bit of the result depends on every bit of ``z``. int64 is what every device multiplies; it wraps like uint64."""
     z = (z ^ _shift(z, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
     z = (z ^ _shift(z, 27)) * (0x94D049BB133111EB - 2**64)
     return z ^ _shift(z, 31)
