@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, settings
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Compiling is what the suite's time goes into, and at these sizes optimised code earns none of it back. The laws hold either way;
-# what runs in a process of its own (training, the command line) is compiled as a user's would be.
+# Compiling is what the suite's time goes into, and at these sizes optimised code earns none of it back. The laws hold either
+# way; what runs in a process of its own (training, the command line) is compiled as a user's would be.
 jax.config.update("jax_disable_most_optimizations", True)
 
 with contextlib.suppress(ImportError):  # the tests that need no torch run without it

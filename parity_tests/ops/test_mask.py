@@ -32,9 +32,15 @@ def test_segments_are_strangers_and_padding_is_nobody():
         assert seen[b, t, s] == (s <= t and segments[b, t] == segments[b, s] != 0)
 
 
-def test_a_window_counts_positions_inside_the_segment():
+def test_a_window_ends_with_its_segment():
     seen = allowed(6, np.array([[1, 1, 2, 2, 2, 2]], np.int32), window=2)[0]
     assert [np.flatnonzero(row).tolist() for row in seen] == [[0], [0, 1], [2], [2, 3], [3, 4], [4, 5]]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_mask_has_the_positions_of_its_segments(package: str):
+    mask = operation(package, "mask.causal_mask")(4, tensor(package, np.array([[1, 1, 2, 2]], np.int32)))
+    assert mask.q_positions.tolist() == mask.k_positions.tolist() == [[0, 1, 0, 1]]
 
 
 def test_positions_restart_wherever_the_segment_changes():

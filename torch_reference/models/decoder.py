@@ -94,6 +94,7 @@ class Decoder(nn.Module):
         k_segments = cache.segments.index_copy(1, slots, segments)
         mask = Mask(positions, k_positions, segments, k_segments)
         logits, layers = self._forward(tokens, mask, cache=(cache.layers, cache.length))
+        assert layers is not None
         return logits, Cache(layers, k_positions, k_segments, cache.length + tokens.shape[1])
 
     def _forward(

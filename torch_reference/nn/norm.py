@@ -1,5 +1,7 @@
 """Normalisation modules, by config."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ class LayerNorm(nn.Module):
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
-NORM = {config.RMSNorm: RMSNorm, config.LayerNorm: LayerNorm}
+NORM: dict[type[config.Config], Callable[..., nn.Module]] = {config.RMSNorm: RMSNorm, config.LayerNorm: LayerNorm}
 
 
 def build_norm(c: config.Norm, d_model: int, make: Maker) -> nn.Module:

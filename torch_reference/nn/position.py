@@ -1,5 +1,7 @@
 """Position modules: what attention does to its queries and keys, by config."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -32,4 +34,4 @@ class NoPosition(nn.Module):
         return x
 
 
-POSITION = {config.Rope: Rope, config.NoPosition: NoPosition}
+POSITION: dict[type[config.Config], Callable[..., nn.Module]] = {config.Rope: Rope, config.NoPosition: NoPosition}

@@ -1,6 +1,7 @@
 """Depth: a repeating pattern of blocks, as a flat list of layers."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from jaxtyping import Float, Int
 from torch import Tensor, is_grad_enabled, nn
@@ -56,7 +57,7 @@ class Stack(nn.Module):
             x, new = self.layers[index](x, mask, **shares, tap=Tap(taps))
             return x, new, taps
 
-        memory = []
+        memory: list[Any] = []
         for index in range(self.config.num_layers):
             if self.config.remat != "none" and is_grad_enabled():
                 x, new, taps = checkpoint(run, index, x, use_reentrant=False, preserve_rng_state=False)
@@ -69,4 +70,4 @@ class Stack(nn.Module):
 
     def empty_cache(self, batch: int, length: int) -> StackCache:
         """Room for ``length`` tokens in each of ``batch`` rows, in every layer."""
-        return StackCache(tuple(layer.attn.empty_cache(batch, length) for layer in self.layers))
+        return StackCache(tuple(cast(Block, layer).attn.empty_cache(batch, length) for layer in self.layers))

@@ -1,7 +1,11 @@
 """Feed-forward networks: the closed table from config to module."""
 
+from collections.abc import Callable
+
+from torch import nn
+
 from jax_transformer import config
 from torch_reference.nn.ffn.glu import Glu
 from torch_reference.nn.ffn.mlp import Mlp
 
-FFN = {config.Mlp: Mlp, config.Glu: Glu}
+FFN: dict[type[config.Config], Callable[..., nn.Module]] = {config.Mlp: Mlp, config.Glu: Glu}
