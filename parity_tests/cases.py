@@ -24,9 +24,8 @@ RMS, LAYER = c.RMSNorm(eps=1e-3), c.LayerNorm(eps=1e-3)
 
 def attention(**changes: Any) -> c.Softmax:
     """A grouped-query attention with partial rotation."""
-    return c.Softmax(
-        **{"num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_dim": HEAD_DIM, "position": c.Rope(base=100.0)} | changes
-    )
+    usual: dict[str, Any] = {"num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_dim": HEAD_DIM, "position": c.Rope(base=100.0)}
+    return c.Softmax(**usual | changes)
 
 
 def block(attn: c.Attention | None = None, ffn: c.Ffn | None = None, norm: c.Norm = RMS, **changes: Any) -> c.Block:
@@ -38,7 +37,7 @@ def decoder(*pattern: c.Block, num_layers: int | None = None, stack: dict[str, A
     """A model that repeats ``pattern`` (default: one usual block) over ``num_layers`` (default: once)."""
     pattern = pattern or (block(),)
     built = c.Stack(pattern=pattern, num_layers=num_layers or len(pattern), **(stack or {}))
-    usual = {"vocab_size": VOCAB, "d_model": WIDTH, "max_length": MAX_LENGTH, "stack": built, "final_norm": RMS}
+    usual: dict[str, Any] = {"vocab_size": VOCAB, "d_model": WIDTH, "max_length": MAX_LENGTH, "stack": built, "final_norm": RMS}
     return c.Decoder(**usual | changes)
 
 

@@ -169,7 +169,7 @@ def largest(tensors: Mapping[str, np.ndarray]) -> float:
 def zero_gradients(gradients: Hub) -> tuple[str, ...]:
     """Parameters whose gradient is zero but for rounding."""
     limit = tolerances.ZERO_GRADIENT * largest(gradients)
-    return tuple(name for name, value in gradients.items() if size(value) < limit)
+    return tuple(sorted(name for name, value in gradients.items() if size(value) < limit))
 
 
 def _same_taps(rung: str, jax: Hub, torch: Hub) -> Iterator[Row]:

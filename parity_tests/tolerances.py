@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jax_transformer.config import Dtype
+from jax_transformer.config import Dtype, DtypeName
 
 FLOAT64 = 1e-10
 """Agreement of the two frameworks in float64. Rounding explains about 1e-15 per operation and 1e-13 through many
@@ -80,7 +80,7 @@ def epsilon(dtype: str) -> float:
     return {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
 
 
-def _uniform(name: str) -> Dtype:
+def _uniform(name: DtypeName) -> Dtype:
     return Dtype(param=name, compute=name, logits=name)
 
 

@@ -64,7 +64,7 @@ class TorchSide:
         for step, batch in enumerate(batches, 1):
             self.model.zero_grad()
             self._loss(batch)[0].backward()
-            clip_gradients([parameter for parameter in self.model.parameters() if parameter.grad is not None], train.clip_norm)
+            clip_gradients(list(self.model.parameters()), train.clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = scheduled_rate(train, step - 1)
             optimizer.step()
@@ -118,10 +118,11 @@ def clip_gradients(parameters: list[torch.nn.Parameter], clip_norm: float | None
     """
     if clip_norm is None:
         return
-    norm = torch.sqrt(sum((parameter.grad.square().sum() for parameter in parameters), torch.zeros(())))
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.sqrt(sum((gradient.square().sum() for gradient in gradients), torch.zeros(())))
     if norm >= clip_norm:
-        for parameter in parameters:
-            parameter.grad.mul_(clip_norm / norm)
+        for gradient in gradients:
+            gradient.mul_(clip_norm / norm)
 
 
 def scheduled_rate(train: Train, step: int) -> float:

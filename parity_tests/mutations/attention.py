@@ -36,13 +36,13 @@ def _leaking(self: Mask, window: int | None = None) -> Tensor:
 def _padding_seen(self: Mask, window: int | None = None) -> Tensor:
     if self.k_segments is None:
         return _ALLOWED(self, window)
-    return _ALLOWED(self, window) | (_leaking(self, window) & (self.k_segments == 0)[:, None, :])
+    return _ALLOWED(self, window) | (_leaking(self, window) & torch.eq(self.k_segments, 0)[:, None, :])
 
 
 def _padding_sees(self: Mask, window: int | None = None) -> Tensor:
     if self.q_segments is None:
         return _ALLOWED(self, window)
-    both = (self.q_segments == 0)[:, :, None] & (self.k_segments == 0)[:, None, :]
+    both = torch.eq(self.q_segments, 0)[:, :, None] & torch.eq(self.k_segments, 0)[:, None, :]
     return _ALLOWED(self, window) | (_leaking(self, window) & both)
 
 

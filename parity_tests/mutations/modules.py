@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from jax_transformer import config as c
@@ -28,7 +28,7 @@ def _biases() -> list[Mutation]:
     ]
 
 
-def _without_bias(module: nn.Module, forward: Any, x: Tensor, *args: Any) -> Tensor:
+def _without_bias(module: Any, forward: Any, x: Tensor, *args: Any) -> Tensor:
     return forward(x, *args) - module.bias.reshape(getattr(module, "out_dims", (-1,)))
 
 
@@ -56,12 +56,12 @@ def _norms() -> list[Mutation]:
     ]
 
 
-def _without_scale(module: nn.Module, forward: Any, x: Tensor) -> Tensor:
+def _without_scale(module: Any, forward: Any, x: Tensor) -> Tensor:
     bias = 0.0 if getattr(module, "bias", None) is None else module.bias
     return (forward(x) - bias) / module.weight + bias
 
 
-def _identity(module: nn.Module, forward: Any, x: Tensor) -> Tensor:
+def _identity(module: Any, forward: Any, x: Tensor) -> Tensor:
     return x
 
 
@@ -97,7 +97,7 @@ def _kernels() -> list[Mutation]:
     ]
 
 
-def _transposed(module: nn.Module, forward: Any, x: Tensor) -> Tensor:
+def _transposed(module: Any, forward: Any, x: Tensor) -> Tensor:
     batch = x.shape[: x.ndim - module.num_inputs]
     return functional.linear(x.reshape(*batch, -1), module.weight.T.to(x.dtype)).reshape(*batch, *module.out_dims)
 

@@ -31,7 +31,7 @@ def _residuals() -> list[Mutation]:
     ]
 
 
-def _swap_layers(model: nn.Module) -> None:
+def _swap_layers(model: Any) -> None:
     layers = model.stack.layers
     layers[0].forward, layers[2].forward = layers[2].forward, layers[0].forward
 
@@ -43,7 +43,7 @@ def _embedding() -> list[Mutation]:
     def other(self: Embed, x: Tensor) -> Tensor:
         return project(x, self.weight.flip(0).to(x.dtype))
 
-    def scaled(module: nn.Module, forward: Any, ids: Tensor) -> Tensor:
+    def scaled(module: Any, forward: Any, ids: Tensor) -> Tensor:
         return forward(ids) * module.weight.shape[1] ** 0.5
 
     return [
