@@ -100,25 +100,20 @@ def _casts(rung: str, jax: Hub, torch: Hub) -> Iterator[Row]:
             yield Row("casts", rung, name, different, tolerances.DIFFERENT_BITS)
 
 
-def compare_trained(run: str, start: Hub, jax: Trained, torch: Trained, scale: float) -> Iterator[Row]:
+def compare_trained(run: str, start: Hub, jax: Trained, torch: Trained) -> Iterator[Row]:
     """Moments, then the change of every parameter relative to the size of the change: doing nothing has an error of 1.
 
-    ``scale`` is the largest gradient. Elements whose second moment says that Adam divided noise are left out of the change.
+    Elements of which Adam ever divided little more than noise are left out of the change.
     """
-    floor = tolerances.FLOOR * scale
+    for kind, power in (("first", 1), ("second", 2)):
+        ours, theirs = getattr(jax, kind), getattr(torch, kind)
+        floor = tolerances.FLOOR**power * largest(ours)
+        for name, want in ours.items():
+            error = relative_error(theirs[name], want, size(want) + floor)
+            yield Row("optimizer", run, f"{name} {kind} moment", error, FLOAT64)
+    limit = tolerances.DETERMINED * largest(jax.second) ** 0.5
     for name in start:
-        want = jax.first[name]
-        yield Row(
-            "optimizer", run, f"{name} first moment", relative_error(torch.first[name], want, size(want) + floor), FLOAT64
-        )
-    for name in start:
-        want = jax.second[name]
-        yield Row(
-            "optimizer", run, f"{name} second moment", relative_error(torch.second[name], want, size(want) + floor**2), FLOAT64
-        )
-    for name in start:
-        root = np.sqrt(jax.second[name])
-        kept = (root >= tolerances.DETERMINED * scale) | ((root == 0) & (torch.second[name] == 0))
+        kept = (jax.smallest[name] >= limit) & (torch.smallest[name] >= limit)
         got, want = (np.where(kept, side.params[name] - start[name], 0.0) for side in (torch, jax))
         left_out = f"{kept.size - int(kept.sum())} of {kept.size} elements left out" if not kept.all() else ""
         yield Row("optimizer", run, f"{name} change", relative_error(got, want), FLOAT64, left_out)

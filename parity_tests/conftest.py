@@ -10,6 +10,7 @@ import zlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,6 +26,10 @@ with contextlib.suppress(ImportError):  # the tests that need no torch run witho
     import torch
 
     torch.set_num_threads(1)
+
+# Every annotation of a shape, dtype or type is checked at every call; the strings are the same in both packages.
+CHECKED = [f"{package}.{floor}" for package in ("jax_transformer", "torch_reference") for floor in ("ops", "nn")]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 settings.register_profile(
     "laws",

@@ -33,8 +33,8 @@ def draw_inputs(config: Decoder, shapes: Mapping[str, tuple[int, ...]], weights:
 def perturb(shapes: Mapping[str, tuple[int, ...]], seed: int) -> Hub:
     """Float64 hub tensors in which every parameter matters: a norm scale left out, or a bias, changes every result.
 
-    Matrices are normal with variance 1 / fan-in (rows of tokens: 1), so that activations keep their size through depth; scales
-    are spread around 1, biases around 0.
+    Matrices are normal with variance 1 / fan-in, so that activations keep their size through depth; the embedding has variance
+    4 / width, so that a tied head is neither flat nor saturated. Scales are spread around 1, biases around 0.
     """
     rng = np.random.default_rng(seed)
     return {name: _perturbed(name, shape, rng) for name, shape in sorted(shapes.items())}
@@ -44,7 +44,7 @@ def _perturbed(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> n
     values = rng.standard_normal(shape)
     if len(shape) == 1:
         return 0.4 * values if name.endswith("bias") else 1.0 + 0.4 * values
-    return values if name == "embed.weight" else values / shape[-1] ** 0.5
+    return values * (2.0 if name == "embed.weight" else 1.0) / shape[-1] ** 0.5
 
 
 def cast_all(weights: Mapping[str, np.ndarray], dtype: str) -> Hub:

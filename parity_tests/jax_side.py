@@ -67,13 +67,15 @@ class JaxSide:
         params = self._params(weights)
         state = optimizer.init(params)
         update = jax.jit(partial(_update, optimizer), compiler_options=self.options)
-        reported = {}
+        reported: dict[int, Trained] = {}
+        trained = None
         for step, batch in enumerate(batches, 1):
             _, gradients = self._value_and_grad(params, batch.tokens, batch.segments)
             params, state = update(gradients, state, params)
+            adam = _adam_state(state)
+            trained = Trained.after(trained, *(self._to_hub(part) for part in (params, adam.mu, adam.nu)))
             if step in reported_steps(len(batches)):
-                adam = _adam_state(state)
-                reported[step] = Trained(*(self._to_hub(part) for part in (params, adam.mu, adam.nu)))
+                reported[step] = trained
         return reported
 
     def initial(self, seed: int) -> Hub:

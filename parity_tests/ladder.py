@@ -127,7 +127,7 @@ def _compare(reference: Reference, torch: Measured) -> Iterator[Row]:
     wide = ours.forward["float64"]
     yield from compare.compare_forward("float64", wide, torch.forward["float64"])
     for name, trained in ours.trained.items():
-        yield from compare.compare_trained(name, inputs.weights, trained, torch.trained[name], compare.largest(wide.gradients))
+        yield from compare.compare_trained(name, inputs.weights, trained, torch.trained[name])
     yield from compare.compare_decoded(inputs.ragged, ours.decoding, torch.decoding)
     yield from compare.compare_initial(ours.initial, torch.initial)
     for name, truth in reference.truths.items():

@@ -49,6 +49,16 @@ class Trained:
     params: Hub
     first: Hub
     second: Hub
+    smallest: Hub
+    """Smallest value that the root of each second moment has had, zeros left out: they divide zeros, which is exact."""
+
+    @staticmethod
+    def after(before: "Trained | None", params: Hub, first: Hub, second: Hub) -> "Trained":
+        """The record after one more step."""
+        roots = {name: np.where(value == 0, np.inf, np.sqrt(value)) for name, value in second.items()}
+        if before is not None:
+            roots = {name: np.minimum(root, before.smallest[name]) for name, root in roots.items()}
+        return Trained(params, first, second, roots)
 
 
 @dataclass(frozen=True)
@@ -68,14 +78,14 @@ class Measured:
 
 
 def _train(clip_norm: float | None, warmup_steps: int) -> Train:
-    optimizer = AdamW(beta1=0.8, beta2=0.9, eps=1e-8, weight_decay=0.3, decay_embedding=False)
-    rates = {"learning_rate": 3e-2, "min_learning_rate": 1e-2, "warmup_steps": warmup_steps}
+    optimizer = AdamW(beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=0.3, decay_embedding=False)
+    rates = {"learning_rate": 3e-3, "min_learning_rate": 1e-3, "warmup_steps": warmup_steps}
     return Train(steps=8, batch_size=1, optimizer=optimizer, clip_norm=clip_norm, **rates)
 
 
 TRAIN = {"unclipped": _train(None, 2), "clipped": _train(0.1, 0)}
 """Hyperparameters under which every part of AdamW and of the schedule shows within three steps: one run warms up, the other
-decays from its second step on."""
+decays from its second step on. An epsilon above the default keeps the noise of tiny gradients from being divided by itself."""
 
 
 def reported_steps(count: int) -> tuple[int, ...]:

@@ -60,7 +60,8 @@ class TorchSide:
         """AdamW steps, one per batch, by ``torch.optim.AdamW``; by step, the first and the last."""
         self._load(weights)
         optimizer = build_optimizer(self.model, train)
-        reported = {}
+        reported: dict[int, Trained] = {}
+        trained = None
         for step, batch in enumerate(batches, 1):
             self.model.zero_grad()
             self._loss(batch)[0].backward()
@@ -68,8 +69,9 @@ class TorchSide:
             for group in optimizer.param_groups:
                 group["lr"] = scheduled_rate(train, step - 1)
             optimizer.step()
+            trained = self._trained(trained, optimizer)
             if step in reported_steps(len(batches)):
-                reported[step] = self._trained(optimizer)
+                reported[step] = trained
         return reported
 
     def initial(self, seed: int) -> Hub:
@@ -85,14 +87,14 @@ class TorchSide:
     def _load(self, weights: Hub) -> None:
         self.model.load_state_dict({name: to_tensor(value.copy()) for name, value in weights.items()})
 
-    def _trained(self, optimizer: torch.optim.Optimizer) -> Trained:
+    def _trained(self, before: Trained | None, optimizer: torch.optim.Optimizer) -> Trained:
         def moment(key: str) -> Hub:
             # A parameter that got no gradient has no moments yet.
             zeros, state = torch.zeros_like, optimizer.state
             return {name: to_array(state[p].get(key, zeros(p)).clone()) for name, p in self.model.named_parameters()}
 
         params = {name: to_array(value.clone()) for name, value in self.model.state_dict().items()}
-        return Trained(params, moment("exp_avg"), moment("exp_avg_sq"))
+        return Trained.after(before, params, moment("exp_avg"), moment("exp_avg_sq"))
 
     def _gradients(self) -> Hub:
         zero = torch.zeros_like

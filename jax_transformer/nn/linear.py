@@ -28,8 +28,8 @@ class Linear(nnx.Module):
         self.num_inputs = len(inputs)
         self.out_dims = tuple(outputs.values())
 
-    def __call__(self, x: Float[Array, "*B inputs"]) -> Float[Array, "*B outputs"]:
-        """Apply in the dtype of ``x``."""
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """``[*batch, *inputs]`` to ``[*batch, *outputs]``, in the dtype of ``x``."""
         batch = x.shape[: x.ndim - self.num_inputs]
         width = math.prod(x.shape[len(batch) :])
         kernel = self.kernel[...].astype(x.dtype).reshape(width, -1)

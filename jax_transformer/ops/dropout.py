@@ -15,8 +15,8 @@ class Noise:
     ``scale`` multiplies every drop rate, so that a schedule can anneal dropout without a new compilation.
     """
 
-    key: Key[Array, ""]
-    scale: Float[Array, ""] | float = 1.0
+    key: Key[Array, "..."]
+    scale: Float[Array, "..."] | float = 1.0
 
     def fold(self, number: int) -> "Noise":
         """Independent noise for the part of the model with this number."""
@@ -35,7 +35,7 @@ def dropout(x: Float[Array, "*B"], rate: float, noise: Noise | None) -> Float[Ar
     return _keep(x, x.shape, rate, noise)
 
 
-def drop_path(x: Float[Array, "B *D"], rate: Float[Array, ""] | None, noise: Noise | None) -> Float[Array, "B *D"]:
+def drop_path(x: Float[Array, "B *D"], rate: float | Float[Array, ""] | None, noise: Noise | None) -> Float[Array, "B *D"]:
     """Zero whole samples with probability ``rate * noise.scale`` (https://arxiv.org/abs/1603.09382); no rate, no drop."""
     if noise is None or rate is None:
         return x

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 from jax_transformer.ops.precision import at_least_float32
 
 
-def next_token_weights(segments: Int[Array, "B T+1"]) -> Float[Array, "B T"]:
+def next_token_weights(segments: Int[Array, "B length"]) -> Float[Array, "B T"]:
     """1 where a token and its successor belong to the same segment and neither is padding, else 0."""
     current, following = segments[:, :-1], segments[:, 1:]
     return ((current == following) & (following != 0)).astype(jnp.float32)

@@ -24,7 +24,8 @@ class Progress:
     """Use as a context manager, then ``update`` at every step or every few; ``note`` for what happens in between.
 
     On a terminal: step, the values, and the time that remains, in a bar that stays at the bottom. Elsewhere (a log file,
-    CI, a batch scheduler): one line per update, but no more than one in ``seconds``, and always the last step.
+    CI, a batch scheduler): one line per update, but no more than one in ``seconds`` beside those with a validation loss and
+    the last step.
     """
 
     def __init__(self, total_steps: int, start_step: int = 0, *, console: Console | None = None, seconds: float = 5.0) -> None:
@@ -55,7 +56,7 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=step, values=text)
             return
         now = time.monotonic()
-        if now - self._last_line >= self._seconds or step >= self._total:
+        if now - self._last_line >= self._seconds or step >= self._total or "validation_loss" in values:
             self._last_line = now
             self.note(f"step {step}/{self._total}  {text}  eta {_clock(self._remaining(step, now))}")
 

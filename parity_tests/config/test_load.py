@@ -24,7 +24,8 @@ def test_every_preset_loads_and_survives_saving(name: str, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_a_run_preset_needs_no_folder_and_an_unknown_one_is_suggested():
+def test_a_run_preset_needs_no_folder_and_an_unknown_one_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # where no run folder has the preset's name: a path that exists goes before a preset
     assert load_config("quickstart") == load_config("runs/quickstart")
     with pytest.raises(ConfigError, match=r"'mini_tny': no such .*; did you mean 'mini_tiny'\?"):
         load_config("mini_tny")
@@ -122,7 +123,7 @@ def test_overrides_reach_lists_and_fields_that_the_file_leaves_out():
         ("train.=3", "is not a path"),
         ("[0]=3", "is not a path"),
         (".train=3", "is not a path"),
-        ("train.steps.x=3", "train.steps is 1000, which has nothing below it"),
+        ("train.steps.x=3", "train.steps is 600, which has nothing below it"),
         ("train[0]=3", "train is a mapping, which has no index"),
         ("model.stack.pattern[1].dropout=0", "model.stack.pattern is a list of 1"),
         ("model.stack.pattern.x=0", "is a list of 1"),

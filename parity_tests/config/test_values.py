@@ -76,7 +76,7 @@ def test_a_wrong_value_is_refused_with_what_was_got_and_wanted(override: str, wa
     ("overrides", "reason"),
     [
         ([f"{ATTENTION}.num_kv_heads=3"], "num_heads=4 is not a multiple of num_kv_heads=3"),
-        ([f"{ATTENTION}.num_kv_heads=8"], "choose num_kv_heads from [1, 2, 4]"),
+        ([f"{ATTENTION}.num_kv_heads=8"], "num_kv_heads must divide num_heads"),
         ([f"{ATTENTION}.head_dim=31"], "head_dim=31 * fraction=1.0 gives rotary_dim=31"),
         ([f"{ATTENTION}.position.fraction=0.03"], "gives rotary_dim=0; it must be even and at least 2"),
         ([f"{ATTENTION}.position.fraction=0.7", f"{ATTENTION}.head_dim=10"], "gives rotary_dim=7"),

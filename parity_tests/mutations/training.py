@@ -76,10 +76,10 @@ def _clip_each(parameters: list[nn.Parameter], clip_norm: float | None) -> None:
 TRAINING_MUTATIONS = [
     _setting("optimizer.beta1", 0.81, "first moment"),
     _setting("optimizer.beta2", 0.91, "second moment"),
-    _setting("optimizer.eps", 1e-7, "change"),
+    _setting("optimizer.eps", 1e-8, "change"),
     _setting("optimizer.weight_decay", 0.0, "change"),
     _setting("optimizer.decay_embedding", True, "embed.weight change"),
-    _setting("learning_rate", 3.1e-2, "change"),
+    _setting("learning_rate", 3.1e-3, "change"),
     _setting("min_learning_rate", 0.0),
     _setting("warmup_steps", 3, "change"),
     _setting("steps", 9),

@@ -1,6 +1,7 @@
 """Softmax attention at its edges."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_a_query_that_sees_nothing_gives_zeros_and_finite_gradients(rng: np.rand
     assert not out[1, 2].any()
     assert np.abs(out[1, 1]).min() > 0
 
-    ours = jax.grad(lambda *x: softmax_attention(*x, allowed, SCALE).sum(), argnums=(0, 1, 2))(q, k, v)
+    ours = jax.grad(lambda *x: softmax_attention(*x, jnp.asarray(allowed), SCALE).sum(), argnums=(0, 1, 2))(q, k, v)
     inputs = [torch.tensor(x, requires_grad=True) for x in (q, k, v)]
     torch_softmax_attention(*inputs, torch.tensor(allowed), SCALE).sum().backward()
     for gradient, x in zip(ours, inputs, strict=True):

@@ -27,8 +27,8 @@ class Linear(nn.Module):
         self.bias = make.constant(0.0, (math.prod(self.out_dims),)) if bias else None
         self.num_inputs = len(inputs)
 
-    def forward(self, x: Float[Tensor, "*B inputs"]) -> Float[Tensor, "*B outputs"]:
-        """Apply in the dtype of ``x``."""
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """``[*batch, *inputs]`` to ``[*batch, *outputs]``, in the dtype of ``x``."""
         batch = x.shape[: x.ndim - self.num_inputs]
         y = functional.linear(x.reshape(*batch, -1), self.weight.to(x.dtype))
         if self.bias is not None:

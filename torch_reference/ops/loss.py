@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_reference.ops.precision import at_least_float32
 
 
-def next_token_weights(segments: Int[Tensor, "B T+1"]) -> Float[Tensor, "B T"]:
+def next_token_weights(segments: Int[Tensor, "B length"]) -> Float[Tensor, "B T"]:
     """1 where a token and its successor belong to the same segment and neither is padding, else 0."""
     current, following = segments[:, :-1], segments[:, 1:]
     return ((current == following) & (following != 0)).to(torch.float32)

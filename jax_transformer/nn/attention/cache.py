@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, Int
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class KVCache:
-    """Keys (after rotation) and values of the tokens so far, in preallocated slots."""
+    """Keys (after rotation) and values of the tokens so far, in preallocated slots; stacked layers have a leading axis."""
 
-    keys: Float[Array, "B S K H"]
-    values: Float[Array, "B S K H"]
+    keys: Float[Array, "*R B S K H"]
+    values: Float[Array, "*R B S K H"]
 
     @staticmethod
     def empty(shape: tuple[int, int, int, int], dtype: DTypeLike) -> "KVCache":
