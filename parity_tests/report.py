@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -88,7 +89,7 @@ class LadderReport:
 
 def print_report(report: LadderReport, console: Console | None = None) -> None:
     """A table of the worst comparison of each stage, then the verdict."""
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
     table = Table(title=f"parity: {report.title}", title_justify="left")
     for column, justify in (
         ("stage", "left"),

@@ -11,7 +11,11 @@ TORCH_ONLY = {"checkpoint.py"}
 """Hub <-> state_dict; the JAX side of it is ``convert/``."""
 
 MIRRORED = (
+    "generate/__init__.py",
+    "generate/engine.py",
+    "generate/request.py",
     "generate/sampler.py",
+    "generate/text.py",
     "models/__init__.py",
     "models/decoder.py",
     "nn/attention/__init__.py",
@@ -29,6 +33,7 @@ MIRRORED = (
     "nn/stack.py",
     "ops/activation.py",
     "ops/attention/reference.py",
+    "ops/dropout.py",
     "ops/loss.py",
     "ops/mask.py",
     "ops/norm.py",
