@@ -57,7 +57,7 @@ Done in {time.monotonic() - start:.0f} s. In {folder}:
   config.yaml    the config used           parity.json                   the parity report
   checkpoints/   to resume from            export/                       config.json, model.safetensors, tokenizer.json
 
-Next:
+Next (source .venv/bin/activate first):
   jax-transformer train quickstart train.steps=3000 --folder runs/longer     train longer
   jax-transformer train mini_small data.source.kind=text 'data.source.paths=["my/*.txt"]' --folder runs/mine
                                                                              your own text and a larger model
