@@ -21,7 +21,7 @@ WITHOUT_GRADIENT = {
 }
 """Where a softmax over keys cannot feel a parameter: no rotation, or a window of one token."""
 DRAWN = 10
-LONG_EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "200"))
+LONG_EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "60"))
 SWEEP = Plan(dtypes=("float64",), init=False, optimize=False)
 EVERY_PRECISION = Plan(dtypes=("float64", "float32", "bfloat16", "bfloat16_weights"), optimize=False)
 
