@@ -119,7 +119,11 @@ class _Loop:
         row: dict[str, float] = {}
         if last or done % self.train.log_every == 0:
             self._settle()
-            row = self.values | {"tokens_per_second": self.tokens / (time.perf_counter() - self.clock)}
+            rate = float(self.session.learning_rate(done - 1))
+            row = self.values | {
+                "learning_rate": rate,
+                "tokens_per_second": self.tokens / (time.perf_counter() - self.clock),
+            }
             self._restart_clock()
         self.evaluation = None
         if last or done % self.train.evaluate_every == 0:
@@ -135,8 +139,7 @@ class _Loop:
             self.best = min(self.best, self.evaluation.loss)
         if last or done % self.session.run.checkpoints.every == 0 or (best and self.session.run.checkpoints.keep_best):
             self._save(done, state)
-        for step in self.checkpoints.poll():
-            self._note(f"committed step {step}")
+        self._report_commits()
         if self.evaluation is not None:
             self._restart_clock()
 
@@ -145,7 +148,7 @@ class _Loop:
         if self.stop.requested and 0 < done < self.train.steps:
             self._save(done, state)
         self.checkpoints.wait()
-        self._note(*(f"committed step {step}" for step in self.checkpoints.poll()))
+        self._report_commits()
         if self.evaluation is None and not self.stop.requested:
             self.evaluation = self._evaluate(state)
 
@@ -155,7 +158,6 @@ class _Loop:
             return
         (step, batch, metrics), self.pending = self.pending, None
         self.values = {name: float(value) for name, value in metrics.items()}
-        self.values["learning_rate"] = float(self.session.learning_rate(step))
         self.tokens += int(self.values.pop("tokens"))
         if self.values.pop("finite"):
             return
@@ -198,6 +200,9 @@ class _Loop:
             if done == self.train.steps or self.stop.requested:
                 raise
             self._note(f"warning: {error} Training goes on, and saves again when that is due.")
+
+    def _report_commits(self) -> None:
+        self._note(*(f"committed step {step}" for step in self.checkpoints.poll()))
 
     def _note(self, *lines: str) -> None:
         for line in lines if _is_leader() else ():
