@@ -57,10 +57,13 @@ def make_train_step(
         loss, tokens, grads = _accumulate(skeleton, state["params"], batch, noise, settings)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
-        new = (optax.apply_updates(state["params"], updates), opt_state)
-        old = (state["params"], state["opt_state"])
-        params, opt_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+        def update(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState]:
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            return optax.apply_updates(params, updates), opt_state
+
+        # A branch, not a select over every array: it costs a pass less over parameters and moments.
+        params, opt_state = jax.lax.cond(finite, update, lambda *old: old, state["params"], state["opt_state"])
         metrics = {"loss": loss, "grad_norm": grad_norm, "tokens": tokens, "finite": finite}
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
