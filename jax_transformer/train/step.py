@@ -58,7 +58,7 @@ def make_train_step(
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
-        def update(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState]:
+        def update(params: optax.Params, opt_state: optax.OptState) -> tuple[optax.Params, optax.OptState]:
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state
 
