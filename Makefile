@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install shakespeare quickstart test test-all check fmt schema parity bench
+.PHONY: help install shakespeare quickstart test test-all check fmt schema pictures parity bench
 
 help:
 	@echo "make quickstart  train a small model, convert it to PyTorch, prove parity, generate: about five minutes after installation"
@@ -15,6 +15,7 @@ help:
 	@echo "make parity      the parity ladder for configs/mini_tiny.yaml"
 	@echo "make bench       the training-speed comparison with PyTorch"
 	@echo "make schema      refresh configs/schema.json"
+	@echo "make pictures    redraw docs/components/pictures from the code"
 	@echo "make shakespeare install the texts for configs/runs/shakespeare_char.yaml"
 
 install: $(STAMP)
@@ -51,6 +52,9 @@ fmt: $(STAMP)
 
 schema: $(STAMP)
 	$(BIN)/python -m jax_transformer.config.schema > configs/schema.json
+
+pictures: $(STAMP)
+	$(BIN)/python scripts/draw_pictures.py docs/components/pictures
 
 parity: $(STAMP)
 	JAX_PLATFORMS=cpu $(BIN)/jax-transformer parity mini_tiny

@@ -1,156 +1,234 @@
-"""Which models are compared: every entry of every table along each of its axes, and configs drawn over the whole space.
+"""Which models are compared: every entry of every table along each of its axes. ``drawing`` has the whole space."""
 
-Sizes are tiny and all different, and ``num_heads * head_dim`` is not ``d_model``: no transposed or confused dimension can hide.
-"""
-
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 from jax_transformer import config as c
-from jax_transformer.config import Activation
-from jax_transformer.config.block import Remat
-
-T = TypeVar("T")
-Pick = Callable[[Sequence[Any]], Any]
-"""Chooses one of several options: ``random.Random(seed).choice``, or a hypothesis draw from ``sampled_from``."""
-
-VOCAB, WIDTH, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, MAX_LENGTH = 19, 10, 14, 6, 2, 4, 32
-
-ACTIVATIONS: tuple[str, ...] = get_args(Activation)
-REMATS: tuple[str, ...] = get_args(Remat)
-RMS, LAYER = c.RMSNorm(eps=1e-3), c.LayerNorm(eps=1e-3)
-"""Large epsilons: their place in the formula shows."""
-
-
-def attention(**changes: Any) -> c.Softmax:
-    """A grouped-query attention with partial rotation."""
-    usual: dict[str, Any] = {"num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_dim": HEAD_DIM, "position": c.Rope(base=100.0)}
-    return c.Softmax(**usual | changes)
+from parity_tests.builders import (
+    ACTIVATIONS,
+    HIDDEN,
+    LAYER,
+    RMS,
+    attention,
+    block,
+    cross,
+    decoder,
+    encoder,
+    encoder_decoder,
+    mla,
+    tower,
+)
 
 
-def block(attn: c.Attention | None = None, ffn: c.Ffn | None = None, norm: c.Norm = RMS, **changes: Any) -> c.Block:
-    """One layer of the usual kind, unless told otherwise."""
-    return c.Block(attention=attn or attention(), ffn=ffn or c.Glu(hidden_dim=HIDDEN), norm=norm, **changes)
-
-
-def decoder(*pattern: c.Block, num_layers: int | None = None, stack: dict[str, Any] | None = None, **changes: Any) -> c.Decoder:
-    """A model that repeats ``pattern`` (default: one usual block) over ``num_layers`` (default: once)."""
-    pattern = pattern or (block(),)
-    built = c.Stack(pattern=pattern, num_layers=num_layers or len(pattern), **(stack or {}))
-    usual: dict[str, Any] = {"vocab_size": VOCAB, "d_model": WIDTH, "max_length": MAX_LENGTH, "stack": built, "final_norm": RMS}
-    return c.Decoder(**usual | changes)
-
-
-def enumerate_cases() -> dict[str, c.Decoder]:
+def enumerate_cases() -> dict[str, c.Model]:
     """Name -> config: every table entry times its axes, several layers of one model where they do not disturb one another."""
-    return _attention_cases() | _position_cases() | _ffn_cases() | _norm_cases() | _model_cases()
+    return {
+        **_attention_cases(),
+        **_score_cases(),
+        **_mixer_cases(),
+        **_rope_cases(),
+        **_position_cases(),
+        **_ffn_cases(),
+        **_norm_cases(),
+        **_placement_cases(),
+        **_embedding_cases(),
+        **_model_cases(),
+        **_architecture_cases(),
+    }
 
 
-def _attention_cases() -> dict[str, c.Decoder]:
+def _attention_cases() -> dict[str, c.Model]:
+    def normed(norm: c.Norm, **place: Any) -> c.Block:
+        return block(attention(qk_norm=c.QkNorm(norm=norm, **place)))
+
     return {
         "attention_heads": decoder(*(block(attention(num_kv_heads=heads)) for heads in (None, 1, 3))),
         "attention_biases": decoder(block(attention(qkv_bias=True)), block(attention(o_bias=True)), num_layers=3),
         "attention_scale": decoder(block(attention(scale=0.7)), num_layers=2),
         "attention_windows": decoder(*(block(attention(window=window)) for window in (1, 2, 5)), num_layers=4),
+        "attention_sink_tokens": decoder(*(block(attention(window=2, sink_tokens=count)) for count in (1, 3))),
+        "qk_norm_head": decoder(normed(RMS), normed(LAYER, place="after_rope"), num_layers=3),
+        "qk_norm_own_heads": decoder(normed(c.LayerNorm(eps=1e-3, bias=False), scope="own_heads"), normed(c.L2Norm(eps=1e-3))),
+        "qk_norm_full": decoder(normed(RMS, scope="full"), normed(c.ScaleNorm(eps=1e-2), scope="full", place="after_rope")),
     }
 
 
-def _position_cases() -> dict[str, c.Decoder]:
-    half = c.Rope(base=50.0, fraction=0.5)
-    interleaved = c.Rope(base=50.0, layout="interleaved")
-    both = c.Rope(base=50.0, layout="interleaved", fraction=0.75)
+def _score_cases() -> dict[str, c.Model]:
+    temperature = c.QueryTemperature(beta=0.3, original_length=4, offset=1)
     return {
-        "rope_half": decoder(block(attention(position=half)), block(attention(head_dim=7, position=c.Rope(fraction=0.6)))),
-        "rope_interleaved": decoder(block(attention(position=interleaved)), block(attention(head_dim=8, position=both))),
-        "position_none": decoder(block(attention(position=c.NoPosition(), qkv_bias=True)), num_layers=2),
+        "attention_softcap": decoder(block(attention(softcap=0.8)), num_layers=2, head=c.Head(softcap=1.5)),
+        "attention_sink_logits": decoder(block(attention(sink_logits=True)), block(attention(sink_logits=True, window=2))),
+        "attention_gates": decoder(*(block(attention(output_gate=gate)) for gate in ("element", "head"))),
+        "attention_clip": decoder(block(attention(clip_qkv=0.6, qkv_bias=True)), num_layers=2),
+        "attention_temperature": decoder(
+            block(attention(query_temperature=temperature)),
+            block(attention(query_temperature=temperature, position=c.NoPosition())),
+        ),
     }
 
 
-def _ffn_cases() -> dict[str, c.Decoder]:
+def _mixer_cases() -> dict[str, c.Model]:
+    turned = c.Complex(num_heads=3, head_dim=4, qkv_bias=True, rope_base=50.0)
+    still = c.Complex(num_heads=2, head_dim=5, o_bias=True, rope_base=None, scale=0.3, window=3)
+    plain = mla(o_bias=True)
+    latent = mla(q_rank=7, down_bias=True, latent_norm=LAYER, scale=0.4, window=4, sink_tokens=1)
+    return {
+        "complex": decoder(block(turned), block(still), num_layers=3),
+        "mla": decoder(block(plain), block(latent), num_layers=3),
+        "mla_none": decoder(block(mla(position=c.NoPosition())), block(turned)),
+    }
+
+
+def _rope_cases() -> dict[str, c.Model]:
+    def turned(**changes: Any) -> c.Block:
+        return block(attention(head_dim=8, position=c.Rope(**{"base": 50.0} | changes)))
+
+    scalings: list[c.RopeScaling] = [
+        c.LinearScaling(factor=3.0),
+        c.NtkScaling(factor=2.5),
+        c.YarnScaling(factor=4.0, original_length=6, beta_fast=1.5, beta_slow=0.2),
+        c.YarnScaling(factor=2.0, original_length=5, beta_fast=1.0, beta_slow=0.1, truncate=False, attention_factor=1.3),
+        c.Llama3Scaling(factor=4.0, original_length=40),
+    ]
+    by_length: list[c.RopeScaling] = [
+        c.DynamicNtkScaling(factor=3.0, original_length=4),
+        c.LongRopeScaling(factor=2.0, original_length=5, short_factors=(1.0, 1.5, 2.0, 2.5), long_factors=(1.5, 2.0, 4.0, 8.0)),
+    ]
+    return {
+        "rope_half": decoder(turned(fraction=0.5), block(attention(head_dim=7, position=c.Rope(fraction=0.6)))),
+        "rope_interleaved": decoder(turned(layout="interleaved"), turned(layout="interleaved", fraction=0.75)),
+        "rope_scalings": decoder(*(turned(scaling=scaling) for scaling in scalings)),
+        "rope_by_length": decoder(*(turned(scaling=scaling) for scaling in by_length)),
+        "rope_per_layer": decoder(
+            turned(base=20.0), block(attention(position=c.NoPosition())), turned(base=900.0), num_layers=4
+        ),
+    }
+
+
+def _position_cases() -> dict[str, c.Model]:
+    t5 = c.T5Bias(num_buckets=8, max_distance=9)
+    shared, biased = (block(attention(position=position)) for position in (c.SharedBias(), t5))
+    added = {
+        "sinusoidal": c.Sinusoidal(base=30.0),
+        "sinusoidal_halves": c.Sinusoidal(base=30.0, layout="halves", denominator="half_minus_one", offset=2),
+        "learned": c.Learned(offset=3),
+    }
+    none = block(attention(position=c.NoPosition()))
+    return {
+        "position_none": decoder(block(attention(position=c.NoPosition(), qkv_bias=True)), num_layers=2),
+        "position_alibi": decoder(
+            *(block(attention(num_heads=n, position=c.Alibi(max_bias=m))) for n, m in ((6, 8.0), (4, 3.0)))
+        ),
+        "position_t5": decoder(biased, num_layers=2),
+        "position_t5_shared": decoder(shared, none, num_layers=3, stack={"shared_bias": t5}),
+        **{f"position_{name}": decoder(none, embedding=c.Embedding(position=value)) for name, value in added.items()},
+    }
+
+
+def _ffn_cases() -> dict[str, c.Model]:
     def both(activation: Any, bias: bool) -> list[c.Block]:
         kinds = (
             c.Glu(hidden_dim=HIDDEN, activation=activation, bias=bias),
-            c.Mlp(hidden_dim=9, activation=activation, bias=not bias),
+            c.Mlp(expansion_factor=0.85, multiple_of=3, activation=activation, bias=not bias),
         )
         return [block(ffn=kind) for kind in kinds]
 
     heads = [c.Head(tied=tied, bias=bias) for tied in (True, False) for bias in (False, True)]
-    return {f"ffn_{name}": decoder(*both(name, bool(i % 2)), head=heads[i % 4]) for i, name in enumerate(ACTIVATIONS)}
+    threes = [ACTIVATIONS[i : i + 3] for i in range(0, len(ACTIVATIONS), 3)]
+    clamped = [c.ClampedGlu(hidden_dim=HIDDEN, limit=0.7, alpha=1.3, bias=bias) for bias in (True, False)]
+    return {
+        **{
+            f"ffn_{'_'.join(three)}": decoder(
+                *(one for i, name in enumerate(three) for one in both(name, bool(i % 2))), head=head
+            )
+            for three, head in zip(threes, heads, strict=False)
+        },
+        "ffn_clamped_glu": decoder(*(block(ffn=kind) for kind in clamped), head=heads[3]),
+    }
 
 
-def _norm_cases() -> dict[str, c.Decoder]:
+def _norm_cases() -> dict[str, c.Model]:
     plain = c.LayerNorm(bias=False)
     return {
         "norm_layer": decoder(block(norm=LAYER), block(norm=plain), final_norm=c.LayerNorm(eps=1e-2)),
         "norm_mixed": decoder(block(norm=c.RMSNorm()), block(norm=LAYER), num_layers=3, final_norm=plain),
+        "norm_one_plus": decoder(
+            block(norm=c.RMSNorm(eps=1e-3, weight="one_plus", cast="after_weight")),
+            block(norm=c.LayerNorm(eps=1e-3, weight="one_plus")),
+            final_norm=c.RMSNorm(weight="one_plus"),
+        ),
+        "norm_weightless": decoder(
+            block(norm=c.RMSNorm(eps=1e-3, weight="none")),
+            block(norm=c.LayerNorm(eps=1e-3, weight="none", bias=False)),
+            final_norm=c.RMSNorm(cast="after_weight"),
+        ),
+        "norm_scale": decoder(
+            block(norm=c.ScaleNorm(eps=1e-2)),
+            block(norm=c.ScaleNorm(eps=0.5, eps_rule="clamp", init="one")),
+            final_norm=c.L2Norm(eps=1e-2),
+        ),
+        "norm_none_last": decoder(num_layers=2, final_norm=None),
     }
 
 
-def _model_cases() -> dict[str, c.Decoder]:
+def _placement_cases() -> dict[str, c.Model]:
+    places: tuple[Any, ...] = ("post", "sandwich", "output")
+    return {
+        **{f"placement_{place}": decoder(block(placement=place), num_layers=2, final_norm=None) for place in places},
+        "placement_parallel": decoder(block(parallel="shared"), block(parallel="separate", residual_scale=0.6), num_layers=3),
+    }
+
+
+def _embedding_cases() -> dict[str, c.Model]:
+    factorised = c.Embedding(dim=7, scale="sqrt_dim", norm=LAYER, projection_bias=True)
+    typed = c.Embedding(scale=1.7, num_token_types=3, norm=c.RMSNorm(weight="none"))
+    return {
+        "embedding_factorised": decoder(embedding=factorised, head=c.Head(scale=0.3)),
+        "embedding_factorised_untied": decoder(embedding=factorised, head=c.Head(tied=False, scale=1.4, softcap=2.0)),
+        "embedding_types": decoder(embedding=typed),
+    }
+
+
+def _model_cases() -> dict[str, c.Model]:
     first, second, third = block(), block(ffn=c.Mlp(hidden_dim=9)), block(attention(window=3), norm=LAYER)
     return {
         "depth_one_pattern": decoder(num_layers=4),
         "depth_remainder": decoder(first, second, third, num_layers=8),
         "depth_below_pattern": decoder(first, second, third, num_layers=2),
         "depth_unrolled": decoder(first, second, num_layers=5, stack={"unroll": True, "remat": "dots"}),
+        "depth_first": decoder(first, third, num_layers=7, stack={"first": (second, second)}),
+        "depth_hybrid": decoder(first, third, num_layers=6, stack={"hybrid_ratio": 3, "first": (second,), "remat": "full"}),
     }
 
 
-def draw_config(pick: Pick) -> c.Decoder:
-    """A valid config from anywhere in the space of models; each choice is one call of ``pick``, simplest option first."""
-    pattern = tuple(_draw_block(pick) for _ in range(pick((1, 2, 3))))
-    stack = c.Stack(
-        pattern=pattern,
-        num_layers=pick((1, 2, 3, 4, 5)),
-        drop_path=pick((0.0, 0.2)),
-        drop_path_schedule=pick(("linear", "constant")),
-        remat=pick(REMATS),
-        unroll=pick((False, True)),
+def _architecture_cases() -> dict[str, c.Model]:
+    bert = block(attention(position=c.NoPosition(), qkv_bias=True, o_bias=True), c.Mlp(hidden_dim=9, bias=True), LAYER)
+    bert = bert.model_copy(update={"placement": "post"})
+    bert_embedding = c.Embedding(position=c.Learned(), num_token_types=2, norm=LAYER)
+    t5 = {"shared_bias": c.T5Bias(num_buckets=8, max_distance=9)}
+    shared = block(attention(position=c.SharedBias(), scale=1.0))
+    reading = block(attention(position=c.SharedBias(), scale=1.0), cross_attention=cross(scale=1.0))
+    halves = [c.Tower(stack=c.Stack(pattern=(own,), num_layers=2, **t5), final_norm=RMS) for own in (shared, reading)]
+    rich = cross(sink_logits=True, softcap=0.9, output_gate="element", qk_norm=c.QkNorm(norm=RMS), qkv_bias=True, o_bias=True)
+    sandwich = tower(block(placement="sandwich", cross_attention=rich), block(), num_layers=3)
+    heads = {pool: c.ClassifierHead(num_classes=3, pool=pool) for pool in ("first", "last", "mean")}
+    mixed = (
+        block(attention(window=2)),
+        block(attention(position=c.Alibi())),
+        block(mla()),
+        block(c.Complex(num_heads=2, head_dim=4)),
     )
-    return c.Decoder(
-        vocab_size=pick((7, 19, 40)),
-        d_model=pick((3, 6, 8, 13, 16)),
-        max_length=MAX_LENGTH,
-        stack=stack,
-        final_norm=_draw_norm(pick),
-        head=c.Head(tied=pick((True, False)), bias=pick((False, True))),
-        embed_dropout=pick((0.0, 0.1)),
-        dtype=c.Dtype(**{name: pick(("float32", "bfloat16")) for name in ("param", "compute", "logits")}),
-        init=c.Init(std=pick((0.02, 0.1)), depth_scaled=pick((True, False))),
-    )
-
-
-def _draw_block(pick: Pick) -> c.Block:
-    return c.Block(attention=_draw_attention(pick), ffn=_draw_ffn(pick), norm=_draw_norm(pick), dropout=pick((0.0, 0.1)))
-
-
-def _draw_attention(pick: Pick) -> c.Softmax:
-    head_dim = pick((2, 4, 5, 6, 8))
-    num_heads = pick((1, 2, 3, 4, 6))
-    position = pick(("rope", "none"))
-    return c.Softmax(
-        num_heads=num_heads,
-        num_kv_heads=pick((None, *(heads for heads in (1, 2, 3, 6) if num_heads % heads == 0))),
-        head_dim=head_dim,
-        qkv_bias=pick((False, True)),
-        o_bias=pick((False, True)),
-        scale=pick((None, 0.3, 1.0)),
-        window=pick((None, 1, 2, 4, 100)),
-        dropout=pick((0.0, 0.1)),
-        position=c.NoPosition() if position == "none" else _draw_rope(pick, head_dim),
-    )
-
-
-def _draw_rope(pick: Pick, head_dim: int) -> c.Rope:
-    even = [fraction for fraction in (1.0, 0.75, 0.5, 0.4) if int(head_dim * fraction) in range(2, head_dim + 1, 2)]
-    return c.Rope(base=pick((10_000.0, 50.0, 500_000.0)), fraction=pick(even), layout=pick(("half", "interleaved")))
-
-
-def _draw_ffn(pick: Pick) -> c.Ffn:
-    kind = pick((c.Glu, c.Mlp))
-    return kind(hidden_dim=pick((1, 6, 11, 16)), activation=pick(ACTIVATIONS), bias=pick((False, True)))
-
-
-def _draw_norm(pick: Pick) -> c.Norm:
-    eps = pick((1e-5, 1e-6, 1e-2))
-    return pick((c.RMSNorm(eps=eps), c.LayerNorm(eps=eps), c.LayerNorm(eps=eps, bias=False)))
+    return {
+        "encoder_bert": encoder(bert, num_layers=2, final_norm=None, embedding=bert_embedding, head=c.MlmHead(norm=LAYER)),
+        "encoder_mixed": encoder(*mixed, head=c.MlmHead(norm=RMS, tied=False, bias=False, dense_bias=False, activation="relu")),
+        "encoder_factorised": encoder(block(), embedding=c.Embedding(dim=7), head=c.MlmHead(activation="gelu_tanh")),
+        **{
+            f"encoder_{pool}": encoder(block(attention(position=c.T5Bias(num_buckets=8, max_distance=9))), head=head)
+            for pool, head in heads.items()
+        },
+        "encoder_plain_scores": encoder(block(), head=c.ClassifierHead(num_classes=4, dense=None, bias=False)),
+        "encoder_decoder_t5": encoder_decoder(*halves, head=c.Head(scale=0.3)),
+        "encoder_decoder_rich": encoder_decoder(tower(block(), num_layers=3), sandwich, share_embedding=False),
+        "encoder_decoder_untied": encoder_decoder(
+            tower(bert), tower(block(cross_attention=cross())), head=c.Head(tied=False, bias=True)
+        ),
+    }

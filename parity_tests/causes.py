@@ -4,25 +4,28 @@ import re
 
 _FORWARD = (
     (r"taps", "a tap is missing, misspelt or in another order: the modules are wired differently"),
-    (r"embed", "embedding lookup: table, compute dtype, or a scale on one side only"),
+    (r"(encoder\.|decoder\.)?embed", "embedding: table, compute dtype, scale, absolute positions, types, norm or projection"),
     (
-        r"attn_norm|ffn_norm|final_norm",
+        r"(attn|cross|ffn)_(out_|sum_)?norm|(encoder\.|decoder\.)?final_norm",
         "normalisation: epsilon, its kind, its place in the formula, a scale or bias left out, or the cast",
     ),
     (
-        r"attn\.(q|k)",
-        "query/key: rotation (base, fraction, layout, positions that do not restart), projection bias, or a transposed kernel",
+        r"(cross_)?attn\.(q|k)",
+        "query/key: norm, clipping, temperature, rotation (base, fraction, layout, scaling, positions that do not restart), "
+        "projection bias, or a transposed kernel",
     ),
-    (r"attn\.v", "value projection: bias left out, or a transposed kernel"),
+    (r"(cross_)?attn\.v", "value projection: bias left out, or a transposed kernel"),
     (
-        r"attn\.mixed",
-        "attention: score scale, causal or window mask, segments or padding seen, or which kv head serves which query head",
+        r"(cross_)?attn\.(probabilities|mixed)",
+        "attention: score scale, soft cap, position bias, sinks, causal or window mask, segments or padding seen, or which kv "
+        "head serves which query head",
     ),
-    (r"attn", "output projection: bias left out, transposed kernel, or heads merged in another order"),
+    (r"(cross_)?attn\.gate", "output gate: its projection, or per head against per dimension"),
+    (r"(cross_)?attn", "output projection: bias left out, transposed kernel, or heads merged in another order"),
     (r"ffn\.hidden", "feed-forward: form of the activation (erf or tanh), gate and up swapped, or a bias left out"),
     (r"ffn", "down projection: bias left out or transposed kernel"),
     (r"output", "residual sum: a branch added twice or not at all, or the wrong input carried on"),
-    (r"logits", "head: tying, bias, transposed matrix, or dtype"),
+    (r"logits", "head: tying, bias, scale, soft cap, pooling, transposed matrix, or dtype"),
     (r"loss", "loss: which tokens count, the shift between inputs and targets, or mean against sum"),
     (r"errors of both", "one framework rounds more often: a norm, softmax or accumulation below float32"),
 )
@@ -62,6 +65,6 @@ def likely_cause(stage: str, name: str) -> str:
     """What usually makes ``name`` the first tensor of its stage to differ."""
     if stage not in _TABLES:
         return _OTHER[stage]
-    own = re.sub(r"^stack\.layers\.\d+\.", "", name) if stage == "forward" else name
+    own = re.sub(r"^(.*\.)?stack\.layers\.\d+\.", "", name) if stage == "forward" else name
     match = re.match if stage == "forward" else re.search
     return next((cause for pattern, cause in _TABLES[stage] if match(pattern, own)), "not in the table of known causes")

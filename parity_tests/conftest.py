@@ -16,6 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Eight devices on two busy cores may meet late in a collective; XLA would end the process after 40 seconds.
+_PATIENCE = ("xla_cpu_collective_timeout_seconds", "xla_cpu_collective_call_terminate_timeout_seconds")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *(f"--{flag}=600" for flag in _PATIENCE)])
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compiling is what the suite's time goes into, and at these sizes optimised code earns none of it back. The laws hold either

@@ -1,15 +1,15 @@
 """What goes into both frameworks: weights that hide nothing, packed documents with padding, prompts of different lengths."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from jax_transformer.config import Decoder
+from jax_transformer.config import ClassifierHead, Decoder, Encoder, EncoderDecoder, Model
 from jax_transformer.convert.hub import numpy_dtype
 from parity_tests.measured import Batch, Hub, Plan
 
-LENGTH = 11
+LENGTH, SOURCE_LENGTH = 12, 8
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Inputs:
     """One batch per optimizer step."""
 
 
-def draw_inputs(config: Decoder, shapes: Mapping[str, tuple[int, ...]], weights: Hub | None, plan: Plan) -> Inputs:
+def draw_inputs(config: Model, shapes: Mapping[str, tuple[int, ...]], weights: Hub | None, plan: Plan) -> Inputs:
     """Everything that goes in, from the plan's seed; ``weights`` are perturbed ones unless given."""
     weights = perturb(shapes, plan.seed) if weights is None else cast_all(weights, "float64")
     training = tuple(packed_batch(config, plan.seed + 2 + step) for step in range(plan.steps))
@@ -44,7 +44,7 @@ def _perturbed(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> n
     values = rng.standard_normal(shape)
     if len(shape) == 1:
         return 0.4 * values if name.endswith("bias") else 1.0 + 0.4 * values
-    return values * (2.0 if name == "embed.weight" else 1.0) / shape[-1] ** 0.5
+    return values * (2.0 if name.endswith("embed.weight") else 1.0) / shape[-1] ** 0.5
 
 
 def cast_all(weights: Mapping[str, np.ndarray], dtype: str) -> Hub:
@@ -58,27 +58,68 @@ def rounded(weights: Mapping[str, np.ndarray], eps: float, seed: int) -> Hub:
     return {name: value * (1 + eps * rng.uniform(-0.5, 0.5, value.shape)) for name, value in weights.items()}
 
 
-def packed_batch(config: Decoder, seed: int) -> Batch:
+def packed_batch(config: Model, seed: int) -> Batch:
     """Rows of one document, of two and padding, and of three whose numbers are in no order."""
-    rng = np.random.default_rng(seed)
-    length = min(config.max_length, LENGTH) + 1
-    cut = np.linspace(0, length, 5).astype(int)
-    index = np.arange(length)
-    one = np.ones(length, int)
+    length = _length(config)
+    cut = np.linspace(0, length + 1, 5).astype(int)
+    index = np.arange(length + 1)
+    one = np.ones(length + 1, int)
     two = np.where(index < cut[2], 1, np.where(index < cut[4] - 2, 2, 0))
     three = np.where(index < cut[1], 3, np.where(index < cut[3], 1, 2))
-    segments = np.stack([one, two, three]).astype(np.int32)
-    return Batch(_tokens(rng, config, segments.shape), segments)
+    return _BATCH[type(config)](config, np.stack([one, two, three]).astype(np.int32), np.random.default_rng(seed))
 
 
-def ragged_batch(config: Decoder, seed: int) -> Batch:
+def ragged_batch(config: Model, seed: int) -> Batch:
     """Rows of different lengths, padded on the left: segments are 1, padding 0."""
-    rng = np.random.default_rng(seed)
-    length = min(config.max_length, LENGTH) + 1
+    length = _length(config) + 1
     padding = np.asarray([0, length // 4, length // 2])
     segments = (np.arange(length)[None, :] >= padding[:, None]).astype(np.int32)
-    return Batch(_tokens(rng, config, segments.shape), segments)
+    return _BATCH[type(config)](config, segments, np.random.default_rng(seed))
 
 
-def _tokens(rng: np.random.Generator, config: Decoder, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.integers(0, config.vocab_size, shape, dtype=np.int32)
+def _length(config: Model) -> int:
+    return min(config.max_length, LENGTH)
+
+
+def _decoder(config: Decoder, segments: np.ndarray, rng: np.random.Generator) -> Batch:
+    tokens = _ids(rng, config.vocab_size, segments.shape)
+    inputs = {"tokens": tokens[:, :-1], "segments": segments[:, :-1]} | _types(config, segments[:, :-1], rng)
+    return Batch(inputs, tokens[:, 1:], segments=segments)
+
+
+def _encoder(config: Encoder, segments: np.ndarray, rng: np.random.Generator) -> Batch:
+    segments = segments[:, :-1]
+    inputs = {"tokens": _ids(rng, config.vocab_size, segments.shape), "segments": segments} | _types(config, segments, rng)
+    if isinstance(config.head, ClassifierHead):
+        targets = _ids(rng, config.head.num_classes, (len(segments), 1))
+        return Batch(inputs, targets, weights=np.ones(targets.shape, np.float32))
+    masked = (rng.random(segments.shape) < 0.4) & (segments != 0)
+    masked[0, 0] = True  # at least one
+    return Batch(inputs, _ids(rng, config.vocab_size, segments.shape), weights=masked.astype(np.float32))
+
+
+def _encoder_decoder(config: EncoderDecoder, segments: np.ndarray, rng: np.random.Generator) -> Batch:
+    """The source has the segments of the target in another order and length; its first row is full."""
+    length = min(config.max_source_length, SOURCE_LENGTH)
+    index = np.linspace(0, segments.shape[1] - 1, length).astype(int)
+    source_segments = segments[:, index[::-1]]
+    tokens = _ids(rng, config.vocab_size, segments.shape)
+    inputs = {
+        "source": _ids(rng, config.vocab_size, source_segments.shape),
+        "tokens": tokens[:, :-1],
+        "source_segments": source_segments,
+        "segments": segments[:, :-1],
+    }
+    return Batch(inputs, tokens[:, 1:], segments=segments)
+
+
+_BATCH: dict[type, Callable[..., Batch]] = {Decoder: _decoder, Encoder: _encoder, EncoderDecoder: _encoder_decoder}
+
+
+def _types(config: Decoder | Encoder, segments: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    count = config.embedding.num_token_types
+    return {"token_types": _ids(rng, count, segments.shape)} if count else {}
+
+
+def _ids(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.integers(0, count, shape, dtype=np.int32)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from jax_transformer.config import Decoder, Train
+from jax_transformer.config import EncoderDecoder, Model, Train
 from jax_transformer.convert.layout import from_hub, to_hub
 from jax_transformer.models import abstract_model, build_model
 from jax_transformer.nn.params import Params, get_params, param_specs, with_params
@@ -26,7 +26,7 @@ EXPLICIT_CASTS = {"xla_allow_excess_precision": False}
 class JaxSide:
     """One config in JAX. Each function is compiled at most once per shape."""
 
-    def __init__(self, config: Decoder, options: dict[str, Any] | None = None):
+    def __init__(self, config: Model, options: dict[str, Any] | None = None):
         self.config = config
         self.model = abstract_model(config)
         self.specs = param_specs(self.model)
@@ -43,21 +43,26 @@ class JaxSide:
 
     def forward(self, weights: Hub, batch: Batch) -> Forward:
         """Taps, token-mean loss and its gradient."""
-        (loss, taps), gradients = self._value_and_grad(self._params(weights), batch.tokens, batch.segments)
+        (loss, taps), gradients = self._value_and_grad(self._params(weights), batch.arrays())
         return Forward({name: np.asarray(tap) for name, tap in taps.items()}, float(loss), self._to_hub(gradients))
 
-    def plain_logits(self, weights: Hub, tokens: np.ndarray) -> np.ndarray:
-        """Logits of tokens that are given no segments."""
-        return np.asarray(self._plain(self._params(weights), tokens))
+    def plain_logits(self, weights: Hub, batch: Batch) -> np.ndarray:
+        """Logits of inputs that are given no segments."""
+        return np.asarray(self._plain(self._params(weights), batch.plain()))
 
-    def decode_logits(self, weights: Hub, batch: Batch, prefill: int) -> np.ndarray:
-        """Logits through a cache: ``prefill`` tokens at once, the rest one by one."""
-        params, tokens, segments = self._params(weights), batch.tokens[:, :-1], batch.segments[:, :-1]
+    def decode_logits(self, weights: Hub, batch: Batch, at_once: int) -> np.ndarray:
+        """Logits through a cache, ``at_once`` tokens at a time."""
+        params, tokens = self._params(weights), batch.inputs["tokens"]
+        rest = {name: batch.inputs[name] for name in ("segments", "token_types") if name in batch.inputs}
         rows, length = tokens.shape
-        cache = self.model.empty_cache(rows, length + 2)
+        if isinstance(self.config, EncoderDecoder):
+            cache = self._start(params, batch.inputs["source"], batch.inputs["source_segments"])
+        else:
+            cache = self.model.empty_cache(rows, length + 2)
         logits = []
-        for start, stop in [(0, prefill), *((at, at + 1) for at in range(prefill, length))]:
-            out, cache = self._decode(params, tokens[:, start:stop], cache, segments[:, start:stop])
+        for start in range(0, length, at_once):
+            part = slice(start, start + at_once)
+            out, cache = self._decode(params, tokens[:, part], cache, {name: v[:, part] for name, v in rest.items()})
             logits.append(np.asarray(out))
         return np.concatenate(logits, axis=1)
 
@@ -70,7 +75,7 @@ class JaxSide:
         reported: dict[int, Trained] = {}
         trained = None
         for step, batch in enumerate(batches, 1):
-            _, gradients = self._value_and_grad(params, batch.tokens, batch.segments)
+            _, gradients = self._value_and_grad(params, batch.arrays())
             params, state = update(gradients, state, params)
             adam = _adam_state(state)
             trained = Trained.after(trained, *(self._to_hub(part) for part in (params, adam.mu, adam.nu)))
@@ -84,22 +89,29 @@ class JaxSide:
 
     @cached_property
     def _value_and_grad(self) -> Any:
-        def loss(params: Params, tokens: jax.Array, segments: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            model = with_params(self.model, params)
-            logits, aux = model(tokens[:, :-1], segments=segments[:, :-1], return_taps=True)
-            counted = next_token_weights(segments)
-            return cross_entropy(logits, tokens[:, 1:], counted) / counted.sum(), aux["taps"]
+        def loss(params: Params, batch: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
+            logits, aux = with_params(self.model, params)(**batch["inputs"], return_taps=True)
+            counted = next_token_weights(batch["segments"]) if "segments" in batch else batch["weights"]
+            logits = logits.reshape(*batch["targets"].shape, -1)
+            return cross_entropy(logits, batch["targets"], counted) / counted.sum(), aux["taps"]
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=self.options)
 
     @cached_property
     def _plain(self) -> Any:
-        return jax.jit(lambda params, tokens: with_params(self.model, params)(tokens)[0], compiler_options=self.options)
+        return jax.jit(lambda params, inputs: with_params(self.model, params)(**inputs)[0], compiler_options=self.options)
+
+    @cached_property
+    def _start(self) -> Any:
+        def start(params: Params, source: jax.Array, segments: jax.Array) -> Any:
+            return with_params(self.model, params).start(source, source_segments=segments)
+
+        return jax.jit(start, compiler_options=self.options)
 
     @cached_property
     def _decode(self) -> Any:
-        def decode(params: Params, tokens: jax.Array, cache: Any, segments: jax.Array) -> tuple[jax.Array, Any]:
-            return with_params(self.model, params).decode(tokens, cache, segments=segments)
+        def decode(params: Params, tokens: jax.Array, cache: Any, rest: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
+            return with_params(self.model, params).decode(tokens, cache, **rest)
 
         return jax.jit(decode, compiler_options=self.options)
 

@@ -1,6 +1,7 @@
 """What one framework is asked for, and what it answers: the same records from both, in numpy and under hub names."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,30 @@ Hub = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokens and their segments, both int32 [B, T + 1]; inputs are all but the last, targets all but the first."""
+    """What a model is called with, and what it should answer; all of it in numpy."""
 
-    tokens: np.ndarray
-    segments: np.ndarray
+    inputs: dict[str, np.ndarray]
+    """Arguments of the model by name; leaving out those that are ``segments`` means no padding and no packing."""
+    targets: np.ndarray
+    """Ids [B, T], or classes [B, 1]."""
+    segments: np.ndarray | None = None
+    """[B, T + 1] of a next-token loss, which derives from them which targets count."""
+    weights: np.ndarray | None = None
+    """[B, T] of any other loss."""
+
+    @property
+    def real(self) -> np.ndarray:
+        """Where the model's tokens are no padding."""
+        return self.inputs["segments"] != 0
+
+    def plain(self) -> dict[str, np.ndarray]:
+        """The inputs without segments."""
+        return {name: value for name, value in self.inputs.items() if not name.endswith("segments")}
+
+    def arrays(self) -> dict[str, Any]:
+        """Everything, as one tree."""
+        tree = {"inputs": self.inputs, "targets": self.targets, "segments": self.segments, "weights": self.weights}
+        return {name: value for name, value in tree.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -70,7 +91,8 @@ class Measured:
     forward: dict[str, Forward]
     """By rung."""
     decoding: dict[str, np.ndarray]
-    """Logits of the ragged batch: ``plain`` without segments, ``full`` in one pass, ``decoded`` through a cache."""
+    """Logits of the ragged batch: ``plain`` without segments, ``full`` in one pass, ``decoded`` through a cache (not for an
+    encoder, which has none)."""
     trained: dict[str, Trained]
     """By training config and step: after the first step and after the last."""
     initial: Hub

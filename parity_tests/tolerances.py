@@ -50,13 +50,25 @@ SIMILAR = 3.0
 tensors): a framework that computes a norm or a softmax in bfloat16 is off by more. They associate sums differently and so
 cannot agree exactly; the worst ratio of 60 drawn models was 1.6."""
 
-FIRST_ACTIVATION = "stack.layers.0.ffn.hidden"
-"""Up to here a 16-bit forward pass is matmuls, norms, rotation and softmax, which accumulate in float32 and round at places
-that the code states. Activation functions are the frameworks' own and round inside."""
+FIRST_ACTIVATION = (".ffn.hidden", ".attn.gate", ".cross_attn.gate")
+"""Endings of tap names. Up to the first of them a 16-bit forward pass is matmuls, norms, rotation and softmax, which accumulate
+in float32 and round at places that the code states. Activation functions are the frameworks' own and round inside."""
 
 DIFFERENT_BITS = 0.05
 """Part of the elements of a 16-bit tensor that may differ before that. Sums in another order differ by about 1e-7, which moves
 one rounding in several thousand; one cast at another place moves about every fifth."""
+
+DIFFERENT_ROWS = 2
+"""Rows (vectors along the last dimension) of a tensor that may differ whatever their share: a norm over a few numbers moves all
+of them where one was rounded otherwise, and a tiny tensor has few rows."""
+
+SHAKEN = 100.0
+"""Budget of an optimizer step in float64: this many times the change of the result when every weight is off by one rounding,
+where that is more than FLOAT64. A norm over a few nearly equal numbers has derivatives of 1 / sqrt(eps), second ones of
+1 / eps: three steps through several of them turn 1e-16 into 1e-10. Two frameworks round in some hundred places, not one."""
+
+SHAKEN_LIMIT = 1e-6
+"""... and never more than this."""
 
 INIT_SIGMAS = 6.0
 """Initial values of the frameworks are different random numbers; their standard deviations must agree within this many standard
@@ -108,6 +120,11 @@ def relative_error(got: np.ndarray, want: np.ndarray, scale: float | None = None
     with np.errstate(invalid="ignore", divide="ignore"):
         error = float(np.max(np.abs(got - want)) / scale)
     return float("inf") if np.isnan(error) else error
+
+
+def trained_budget(moved: float) -> float:
+    """Budget of a result of optimizer steps that one rounding of the weights moves by ``moved``."""
+    return max(FLOAT64, min(SHAKEN * moved, SHAKEN_LIMIT))
 
 
 def low_precision_budget(eps: float, growth: float) -> float:

@@ -1,22 +1,25 @@
 """The PyTorch framework's answers, with ``torch.optim.AdamW`` as the independent optimizer."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jax_transformer.config import Decoder, Train
+from jax_transformer.config import EncoderDecoder, Model, Train
 from parity_tests.measured import Batch, Forward, Hub, Trained, reported_steps
 from torch_reference.checkpoint import to_array, to_tensor
 from torch_reference.models import build_model
+from torch_reference.nn.heads import Head, MlmHead
+from torch_reference.nn.linear import Embed, Linear
 from torch_reference.ops.loss import cross_entropy, next_token_weights
 
 
 class TorchSide:
     """One config in PyTorch."""
 
-    def __init__(self, config: Decoder):
+    def __init__(self, config: Model):
         self.config = config
         self.model = build_model(config)
 
@@ -37,22 +40,28 @@ class TorchSide:
         loss.backward()
         return Forward({name: to_array(tap) for name, tap in taps.items()}, loss.item(), self._gradients())
 
-    def plain_logits(self, weights: Hub, tokens: np.ndarray) -> np.ndarray:
-        """Logits of tokens that are given no segments."""
+    def plain_logits(self, weights: Hub, batch: Batch) -> np.ndarray:
+        """Logits of inputs that are given no segments."""
         self._load(weights)
         with torch.no_grad():
-            return to_array(self.model(_tensor(tokens))[0])
+            return to_array(self.model(**_tensors(batch.plain()))[0])
 
-    def decode_logits(self, weights: Hub, batch: Batch, prefill: int) -> np.ndarray:
-        """Logits through a cache: ``prefill`` tokens at once, the rest one by one."""
+    def decode_logits(self, weights: Hub, batch: Batch, at_once: int) -> np.ndarray:
+        """Logits through a cache, ``at_once`` tokens at a time."""
         self._load(weights)
-        tokens, segments = _tensor(batch.tokens[:, :-1]), _tensor(batch.segments[:, :-1])
+        inputs = _tensors(batch.inputs)
+        tokens = inputs["tokens"]
+        rest = {name: inputs[name] for name in ("segments", "token_types") if name in inputs}
         rows, length = tokens.shape
         logits = []
         with torch.no_grad():
-            cache = self.model.empty_cache(rows, length + 2)
-            for start, stop in [(0, prefill), *((at, at + 1) for at in range(prefill, length))]:
-                out, cache = self.model.decode(tokens[:, start:stop], cache, segments=segments[:, start:stop])
+            if isinstance(self.config, EncoderDecoder):
+                cache = self.model.start(inputs["source"], source_segments=inputs["source_segments"])
+            else:
+                cache = self.model.empty_cache(rows, length + 2)
+            for start in range(0, length, at_once):
+                part = slice(start, start + at_once)
+                out, cache = self.model.decode(tokens[:, part], cache, **{name: v[:, part] for name, v in rest.items()})
                 logits.append(to_array(out))
         return np.concatenate(logits, axis=1)
 
@@ -79,10 +88,14 @@ class TorchSide:
         return {name: to_array(value) for name, value in build_model(self.config, seed).state_dict().items()}
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        tokens, segments = _tensor(batch.tokens), _tensor(batch.segments)
-        logits, aux = self.model(tokens[:, :-1], segments=segments[:, :-1], return_taps=True)
-        counted = next_token_weights(segments)
-        return cross_entropy(logits, tokens[:, 1:], counted) / counted.sum(), aux["taps"]
+        logits, aux = self.model(**_tensors(batch.inputs), return_taps=True)
+        if batch.weights is None:
+            assert batch.segments is not None
+            counted = next_token_weights(_tensor(batch.segments))
+        else:
+            counted = torch.from_numpy(batch.weights)
+        targets = _tensor(batch.targets)
+        return cross_entropy(logits.reshape(*targets.shape, -1), targets, counted) / counted.sum(), aux["taps"]
 
     def _load(self, weights: Hub) -> None:
         self.model.load_state_dict({name: to_tensor(value.copy()) for name, value in weights.items()})
@@ -102,11 +115,13 @@ class TorchSide:
 
 
 def build_optimizer(model: torch.nn.Module, train: Train) -> torch.optim.Optimizer:
-    """``torch.optim.AdamW`` with decay on matrices, on the embedding if so configured, and on nothing else."""
+    """``torch.optim.AdamW`` with decay on matrices, on lookup tables if so configured, and on nothing else."""
     c = train.optimizer
+    owners = (Linear, Head, MlmHead, Embed) if c.decay_embedding else (Linear, Head, MlmHead)
     decayed, plain = [], []
     for name, parameter in model.named_parameters():
-        decays = parameter.ndim == 2 and (c.decay_embedding or name != "embed.weight")
+        path, _, leaf = name.rpartition(".")
+        decays = leaf == "weight" and isinstance(model.get_submodule(path), owners)
         (decayed if decays else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": c.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
@@ -133,6 +148,10 @@ def scheduled_rate(train: Train, step: int) -> float:
         return train.learning_rate * (step + 1) / train.warmup_steps
     progress = min((step - train.warmup_steps) / (train.steps - train.warmup_steps), 1.0)
     return train.min_learning_rate + (train.learning_rate - train.min_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: _tensor(value) for name, value in arrays.items()}
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from jax_transformer.convert import hub
 from torch_reference.models import abstract_model
 from torch_reference.models.decoder import Decoder
+from torch_reference.models.encoder import Encoder
+from torch_reference.models.encoder_decoder import EncoderDecoder
 
 
 def save_pretrained(
-    model: Decoder,
+    model: Decoder | Encoder | EncoderDecoder,
     path: str | Path,
     tokenizer: hub.TokenizerSource | None = None,
     max_shard_bytes: int = 5 * 10**9,
@@ -31,7 +34,7 @@ def save_pretrained(
     hub.write_weights(path, announced, state_to_hub(state), files, max_shard_bytes, overwrite)
 
 
-def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bool = True) -> Decoder:
+def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bool = True) -> Any:
     """The model of an exchange folder, its config as ``.config``.
 
     ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. Raises WeightsError for weights that are

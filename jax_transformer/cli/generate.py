@@ -10,10 +10,8 @@ import typer
 
 def generate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder or an exported checkpoint.")],
-    prompt: Annotated[str | None, typer.Option(help="Text to continue.", show_default=False)] = None,
-    prompt_file: Annotated[
-        Path | None, typer.Option(help="UTF-8 file that holds the text to continue.", show_default=False)
-    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to continue, or a source.", show_default=False)] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="UTF-8 file that holds that text.", show_default=False)] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 200,
     temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from this many most likely tokens.", show_default=False)] = None,
@@ -26,23 +24,26 @@ def generate(
 ) -> None:
     """Continue a text with a trained model.
 
-    The text is streamed to the terminal as it is made.
+    The text is streamed to the terminal as it is made; an encoder-decoder reads the prompt and writes the target alone.
 
     Example: jax-transformer generate runs/quickstart --prompt "The language" --top-k 50
     """
     from jax_transformer.cli.process import prepare
     from jax_transformer.config.load import load_config, make_config
+    from jax_transformer.config.model import EncoderDecoder
     from jax_transformer.config.run import Run
     from jax_transformer.config.sampling import Sampling
 
     settings = make_config(Sampling, {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}, "options")
     text = _read_prompt(prompt, prompt_file)
     config = load_config(folder)
-    prepare(config.model if isinstance(config, Run) else config)
+    model = config.model if isinstance(config, Run) else config
+    prepare(model)
     package = {"jax": "jax_transformer", "torch": "torch_reference"}[framework]
     stream_text = import_module(f"{package}.generate.text").stream_text
-    sys.stdout.write(text)
-    for piece in stream_text(folder, text, settings, max_new_tokens, stop or ()):
+    pieces = stream_text(folder, text, settings, max_new_tokens, stop or ())
+    sys.stdout.write("" if isinstance(model, EncoderDecoder) else text)
+    for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")

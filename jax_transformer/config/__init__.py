@@ -1,6 +1,6 @@
 """The config tree: one frozen, strict, framework-free description for both packages."""
 
-from jax_transformer.config.attention import Attention, Softmax
+from jax_transformer.config.attention import Attention, Complex, CrossAttention, Mla, Softmax
 from jax_transformer.config.base import Config
 from jax_transformer.config.block import Block, Stack
 from jax_transformer.config.data import (
@@ -10,22 +10,56 @@ from jax_transformer.config.data import (
     CharTokenizer,
     Data,
     JsonLines,
+    Labelled,
+    Pairs,
     Shakespeare,
     Source,
     TextFiles,
     Tokenizer,
     TokenizerFile,
 )
-from jax_transformer.config.ffn import Activation, Ffn, Glu, Mlp
-from jax_transformer.config.model import Decoder, Dtype, DtypeName, Head, Init, Model
-from jax_transformer.config.norm import LayerNorm, Norm, RMSNorm
-from jax_transformer.config.position import NoPosition, Position, Rope
+from jax_transformer.config.embedding import Embedding
+from jax_transformer.config.ffn import Activation, ClampedGlu, Ffn, Glu, Mlp
+from jax_transformer.config.head import ClassifierHead, EncoderHead, Head, MlmHead
+from jax_transformer.config.model import Decoder, Dtype, DtypeName, Encoder, EncoderDecoder, Init, Model, Tower
+from jax_transformer.config.norm import L2Norm, LayerNorm, Norm, RMSNorm, ScaleNorm
+from jax_transformer.config.objective import (
+    Classification,
+    MaskedLm,
+    NextToken,
+    Objective,
+    SequenceToSequence,
+    SpanCorruption,
+)
+from jax_transformer.config.position import (
+    AbsolutePosition,
+    Alibi,
+    Learned,
+    NoPosition,
+    Position,
+    Rope,
+    SharedBias,
+    Sinusoidal,
+    T5Bias,
+)
+from jax_transformer.config.query_key import QkNorm, QueryTemperature
+from jax_transformer.config.rope_scaling import (
+    DynamicNtkScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    NtkScaling,
+    RopeScaling,
+    YarnScaling,
+)
 from jax_transformer.config.run import AdamW, Checkpoints, DropoutAnneal, Mesh, Run, Train
 from jax_transformer.config.sampling import Sampling
 
 __all__ = [
+    "AbsolutePosition",
     "Activation",
     "AdamW",
+    "Alibi",
     "Attention",
     "Block",
     "BpeTokenizer",
@@ -33,34 +67,68 @@ __all__ = [
     "ByteTokenizer",
     "CharTokenizer",
     "Checkpoints",
+    "ClampedGlu",
+    "Classification",
+    "ClassifierHead",
+    "Complex",
     "Config",
+    "CrossAttention",
     "Data",
     "Decoder",
     "DropoutAnneal",
     "Dtype",
     "DtypeName",
+    "DynamicNtkScaling",
+    "Embedding",
+    "Encoder",
+    "EncoderDecoder",
+    "EncoderHead",
     "Ffn",
     "Glu",
     "Head",
     "Init",
     "JsonLines",
+    "L2Norm",
+    "Labelled",
     "LayerNorm",
+    "Learned",
+    "LinearScaling",
+    "Llama3Scaling",
+    "LongRopeScaling",
+    "MaskedLm",
     "Mesh",
+    "Mla",
+    "MlmHead",
     "Mlp",
     "Model",
+    "NextToken",
     "NoPosition",
     "Norm",
+    "NtkScaling",
+    "Objective",
+    "Pairs",
     "Position",
+    "QkNorm",
+    "QueryTemperature",
     "RMSNorm",
     "Rope",
+    "RopeScaling",
     "Run",
     "Sampling",
+    "ScaleNorm",
+    "SequenceToSequence",
     "Shakespeare",
+    "SharedBias",
+    "Sinusoidal",
     "Softmax",
     "Source",
+    "SpanCorruption",
     "Stack",
+    "T5Bias",
     "TextFiles",
     "Tokenizer",
     "TokenizerFile",
+    "Tower",
     "Train",
+    "YarnScaling",
 ]

@@ -5,31 +5,34 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jax_transformer.config.base import Config, Positive, Probability
-from jax_transformer.config.position import Position, Rope
+from jax_transformer.config.norm import Norm, RMSNorm
+from jax_transformer.config.position import NoPosition, Position, Rope
+from jax_transformer.config.query_key import QkNorm, QueryTemperature
+
+Scale = Annotated[float, Field(gt=0.0)]
 
 
-class Softmax(Config):
-    """``softmax(q k^T * scale + mask) v`` (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+class _Heads(Config):
+    """What self-attention and cross-attention have in common."""
 
-    ``num_kv_heads`` selects multi-head (equal to ``num_heads``), grouped-query (a divisor of it,
-    https://arxiv.org/abs/2305.13245) or multi-query (1) attention. ``num_heads * head_dim`` need not
-    equal the model width.
-    """
-
-    kind: Literal["softmax"] = "softmax"
     num_heads: Positive
     num_kv_heads: Positive | None = None
     """Key/value heads; query head ``n`` reads key/value head ``n // (num_heads / num_kv_heads)``. None: ``num_heads``."""
     head_dim: Positive
     qkv_bias: bool = False
     o_bias: bool = False
-    scale: Annotated[float, Field(gt=0.0)] | None = None
+    scale: Scale | None = None
     """Factor on the scores. None: ``head_dim ** -0.5``."""
-    window: Positive | None = None
-    """Sliding window: a token sees this many tokens, itself included. None: everything before it."""
+    softcap: Annotated[float, Field(gt=0.0)] | None = None
+    """Scores become ``softcap * tanh(scores / softcap)``, after the scale and before biases and mask (Gemma 2)."""
+    sink_logits: bool = False
+    """One learned logit per head that takes part in the softmax and has no value: attention may go nowhere (gpt-oss)."""
+    output_gate: Literal["element", "head"] | None = None
+    """Multiplies each head's output, before the last projection, by ``sigmoid(x W)``: a gate per dimension (Qwen3-Next) or per
+    head."""
+    qk_norm: QkNorm | None = None
     dropout: Probability = 0.0
     """Drop probability of the attention probabilities."""
-    position: Position = Rope()
 
     @property
     def kv_heads(self) -> int:
@@ -50,17 +53,136 @@ class Softmax(Config):
             )
         return self
 
+
+class _Windowed(Config):
+    """Who sees whom beyond the architecture's own mask."""
+
+    window: Positive | None = None
+    """Sliding window. Causal: a token sees this many tokens, itself included. Bidirectional: those at most this far away.
+    None: no limit."""
+    sink_tokens: Annotated[int, Field(ge=0)] = 0
+    """First tokens of a sequence that every later one sees, beyond the window (https://arxiv.org/abs/2309.17453)."""
+
     @model_validator(mode="after")
-    def _check_rotary_dim(self) -> Self:
-        if isinstance(self.position, Rope):
-            rotary_dim = self.position.rotary_dim(self.head_dim)
-            if rotary_dim % 2 or rotary_dim == 0:
-                raise ValueError(
-                    f"position: rope rotates pairs, but head_dim={self.head_dim} * fraction={self.position.fraction} gives "
-                    f"rotary_dim={rotary_dim}; it must be even and at least 2: change head_dim or position.fraction"
-                )
+    def _check_sinks(self) -> Self:
+        if self.sink_tokens and self.window is None:
+            raise ValueError(
+                f"sink_tokens={self.sink_tokens} without a window: every token is visible already; set window or leave "
+                "sink_tokens out"
+            )
         return self
 
 
-Attention = Softmax
-"""Every attention kind. The next kind turns this into a union discriminated by ``kind``."""
+class Softmax(_Heads, _Windowed):
+    """``softmax(q k^T * scale + mask) v`` (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+
+    ``num_kv_heads`` selects multi-head (equal to ``num_heads``), grouped-query (a divisor of it,
+    https://arxiv.org/abs/2305.13245) or multi-query (1) attention. ``num_heads * head_dim`` need not
+    equal the model width.
+    """
+
+    kind: Literal["softmax"] = "softmax"
+    clip_qkv: Annotated[float, Field(gt=0.0)] | None = None
+    """Clamps queries, keys and values to ``[-clip_qkv, clip_qkv]`` right after their projections (MPT, OLMo)."""
+    query_temperature: QueryTemperature | None = None
+    position: Position = Rope()
+
+    @model_validator(mode="after")
+    def _check_rotary_dim(self) -> Self:
+        if isinstance(self.position, Rope):
+            self.position.check(self.head_dim)
+        return self
+
+    @model_validator(mode="after")
+    def _check_rotation_of_norm(self) -> Self:
+        if self.qk_norm is not None and self.qk_norm.place == "after_rope" and not isinstance(self.position, Rope):
+            raise ValueError(f"qk_norm.place=after_rope, but position is {self.position.kind}: use before_rope")
+        return self
+
+
+class CrossAttention(_Heads):
+    """Decoder queries over the encoder's output, which supplies keys and values; bidirectional and without positions."""
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if self.qk_norm is not None and self.qk_norm.place == "after_rope":
+            raise ValueError("qk_norm.place=after_rope, but cross-attention has no positions: use before_rope")
+        return self
+
+
+class Complex(_Windowed):
+    """Attention over complex queries and keys, ``softmax(Re(q conj(k)) * scale + mask) v``, with real values.
+
+    Real and imaginary parts have projections of their own. Position ``m`` multiplies dimension ``i`` of both by
+    ``exp(1j m rope_base ** (-2 (i mod (head_dim / 2)) / head_dim))``.
+    """
+
+    kind: Literal["complex"] = "complex"
+    num_heads: Positive
+    head_dim: Positive
+    """Complex dimensions of a head; queries and keys are twice as many real numbers."""
+    qkv_bias: bool = False
+    o_bias: bool = False
+    scale: Scale | None = None
+    """Factor on the scores. None: ``head_dim ** -0.5``."""
+    rope_base: Annotated[float, Field(gt=1.0)] | None = 10_000.0
+    """None: no rotation."""
+    dropout: Probability = 0.0
+    """Drop probability of the attention probabilities."""
+
+    @property
+    def score_scale(self) -> float:
+        """``scale`` with its default filled in."""
+        return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    @model_validator(mode="after")
+    def _check_rotary_dim(self) -> Self:
+        if self.rope_base is not None and self.head_dim % 2:
+            raise ValueError(
+                f"head_dim={self.head_dim} is odd: its two halves turn at the same frequencies; use an even head_dim, or "
+                "rope_base: null"
+            )
+        return self
+
+
+class Mla(_Windowed):
+    """Multi-head latent attention (DeepSeek-V2, https://arxiv.org/abs/2405.04434).
+
+    Keys and values are expanded from one normalised latent of ``kv_rank`` numbers per token; a rotated key of ``rope_dim``, the
+    same for every head, carries the position. The cache holds only these two.
+    """
+
+    kind: Literal["mla"] = "mla"
+    num_heads: Positive
+    q_rank: Positive | None = None
+    """Width of the normalised latent that queries are expanded from. None: queries are projected directly."""
+    kv_rank: Positive
+    nope_dim: Positive
+    """Query and key dimensions of a head that do not rotate."""
+    rope_dim: Positive
+    """Query and key dimensions of a head that rotate."""
+    v_dim: Positive
+    """Value dimensions of a head."""
+    latent_norm: Norm = RMSNorm()
+    down_bias: bool = False
+    """Biases of the projections down to the latents."""
+    o_bias: bool = False
+    scale: Scale | None = None
+    """Factor on the scores. None: ``(nope_dim + rope_dim) ** -0.5``."""
+    dropout: Probability = 0.0
+    """Drop probability of the attention probabilities."""
+    position: Annotated[Rope | NoPosition, Field(discriminator="kind")] = Rope(layout="interleaved")
+
+    @property
+    def score_scale(self) -> float:
+        """``scale`` with its default filled in."""
+        return (self.nope_dim + self.rope_dim) ** -0.5 if self.scale is None else self.scale
+
+    @model_validator(mode="after")
+    def _check_rotary_dim(self) -> Self:
+        if isinstance(self.position, Rope):
+            self.position.check(self.rope_dim)
+        return self
+
+
+Attention = Annotated[Softmax | Complex | Mla, Field(discriminator="kind")]

@@ -40,7 +40,38 @@ class JsonLines(Config):
     field: str = "text"
 
 
-Source = Annotated[Builtin | Shakespeare | TextFiles | JsonLines, Field(discriminator="kind")]
+class Pairs(Config):
+    """Two texts a line, one to be read and one to be written: ``.jsonl`` files of objects, or ``.tsv`` files with a header.
+
+    A field of a TSV file is taken as it stands, without quotes or escapes. Both texts end with the tokenizer's end-of-text
+    token, where it has one.
+    """
+
+    kind: Literal["pairs"] = "pairs"
+    paths: Paths
+    source_field: str = "source"
+    target_field: str = "target"
+
+
+class Labelled(Config):
+    """A text and its label a line: ``.jsonl`` files of objects, or ``.tsv`` files with a header."""
+
+    kind: Literal["labelled"] = "labelled"
+    paths: Paths
+    text_field: str = "text"
+    label_field: str = "label"
+    labels: Annotated[tuple[str, ...], type_of_sequence, Field(min_length=1)]
+    """The name of each class, in the order of the model's scores."""
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        twice = [label for label in self.labels if self.labels.count(label) > 1]
+        if twice:
+            raise ValueError(f"labels: {twice[0]!r} stands there twice; every class has one name")
+        return self
+
+
+Source = Annotated[Builtin | Shakespeare | TextFiles | JsonLines | Pairs | Labelled, Field(discriminator="kind")]
 
 
 class CharTokenizer(Config):
@@ -79,10 +110,15 @@ class Data(Config):
     source: Source = Builtin()
     tokenizer: Tokenizer = ByteTokenizer()
     sequence_length: Positive
-    """Tokens per row that the model reads; a row stores one more, so that every position has a target."""
+    """Tokens per row that the model reads, an encoder-decoder's encoder where it is one; a decoder's row stores one more, so
+    that every position has a target. A labelled text or a source that is longer is cut at its end (a decoder's source at its
+    beginning, to leave room for the target)."""
+    target_length: Positive | None = None
+    """Tokens per target of a pair that an encoder-decoder writes; a longer target is cut. None: ``sequence_length``."""
     packing: Literal["stream", "documents"] = "stream"
-    """``stream``: the text is one stream cut into rows. ``documents``: documents are packed into rows and do not see one
-    another (segment ids), padded at the end of the row."""
+    """``stream``: the text is one stream cut into rows; of pairs and labelled texts, each has a row. ``documents``: documents,
+    or the pairs that a decoder reads, are packed into rows and do not see one another (segment ids), padded at the end of the
+    row."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the shuffle and of the split."""

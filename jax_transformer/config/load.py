@@ -163,6 +163,8 @@ def _is_run(document: Document) -> bool:
 def _expand_model(document: Document, folder: Path) -> Document:
     model = document.tree.get("model")
     preset = model.get("preset") if isinstance(model, dict) else model
+    if isinstance(model, dict) and preset is not None and not isinstance(preset, str):
+        raise ConfigError(f"{document.origin(('model', 'preset'))}: model.preset: got {preset!r}, wanted a name or path")
     if not isinstance(preset, str):
         return document
     where = document.origin(("model", "preset"))
@@ -183,7 +185,8 @@ def _below(key: str, document: Document) -> dict[KeyPath, str]:
 
 
 def _wrap(model: Document) -> Document:
-    longest = model.tree.get("max_length")
+    # The rows of an encoder-decoder are its sources.
+    longest = model.tree.get("max_source_length", model.tree.get("max_length"))
     tree = {
         "model": model.tree,
         "data": {"sequence_length": min(longest, 128) if type(longest) is int else 128},

@@ -1,11 +1,13 @@
 """Whole models."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from jax_transformer.config.base import Config, Positive, Probability
-from jax_transformer.config.block import Stack
+from jax_transformer.config.base import Config, Positive
+from jax_transformer.config.block import Block, Stack
+from jax_transformer.config.embedding import Embedding
+from jax_transformer.config.head import EncoderHead, Head, MlmHead
 from jax_transformer.config.norm import Norm
 
 DtypeName = Literal["float64", "float32", "bfloat16", "float16"]
@@ -30,29 +32,100 @@ class Init(Config):
     """Divide the std of each residual branch's last projection by ``sqrt(2 * num_layers)`` (GPT-2)."""
 
 
-class Head(Config):
-    """The map from the last hidden state to logits over the vocabulary."""
+class _Model(Config):
+    """What every architecture has."""
 
-    tied: bool = True
-    """Use the embedding table as the output matrix."""
-    bias: bool = False
-
-
-class Decoder(Config):
-    """A causal language model: embedding, stack of blocks, final norm, head."""
-
-    kind: Literal["decoder"] = "decoder"
     vocab_size: Positive
     d_model: Positive
     max_length: Positive
     """Longest sequence, in tokens, that the model accepts and a cache may hold."""
-    stack: Stack
-    final_norm: Norm
-    head: Head = Head()
-    embed_dropout: Probability = 0.0
     dtype: Dtype = Dtype()
     init: Init = Init()
 
 
-Model = Decoder
-"""Every architecture. The next architecture turns this into a union discriminated by ``kind``."""
+class Decoder(_Model):
+    """A causal language model: embedding, stack of blocks, final norm, head."""
+
+    kind: Literal["decoder"] = "decoder"
+    embedding: Embedding = Embedding()
+    stack: Stack
+    final_norm: Norm | None
+    head: Head = Head()
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Self:
+        _refuse_cross_attention(self.stack, "a decoder has no encoder whose output it could read")
+        return self
+
+
+class Encoder(_Model):
+    """A bidirectional model: every token sees every other of its segment. Predicts masked tokens, or a class."""
+
+    kind: Literal["encoder"] = "encoder"
+    embedding: Embedding = Embedding()
+    stack: Stack
+    final_norm: Norm | None
+    head: EncoderHead = MlmHead()
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Self:
+        _refuse_cross_attention(self.stack, "an encoder reads nothing but its own input")
+        return self
+
+
+class Tower(Config):
+    """One half of an encoder-decoder."""
+
+    embedding: Embedding = Embedding()
+    stack: Stack
+    final_norm: Norm | None
+
+
+class EncoderDecoder(_Model):
+    """A sequence-to-sequence model (Vaswani et al. 2017): the decoder reads the encoder's output by cross-attention."""
+
+    kind: Literal["encoder_decoder"] = "encoder_decoder"
+    max_source_length: Positive
+    """Longest source sequence, in tokens; ``max_length`` is that of the target."""
+    encoder: Tower
+    decoder: Tower
+    share_embedding: bool = True
+    """One token table for both halves."""
+    start_token: Annotated[int, Field(ge=0)] = 0
+    """What the decoder reads before the first target token (T5: its padding)."""
+    head: Head = Head()
+
+    @model_validator(mode="after")
+    def _check_halves(self) -> Self:
+        _refuse_cross_attention(self.encoder.stack, "the encoder reads nothing but its own input", "encoder.stack")
+        blocks = self.decoder.stack.first + self.decoder.stack.pattern
+        if all(block.cross_attention is None for block in blocks):
+            raise ValueError(
+                "decoder.stack: no block has cross_attention, so the encoder's output would reach nothing: give it to one"
+            )
+        for name, tower in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if tower.embedding.num_token_types:
+                raise ValueError(
+                    f"{name}.embedding.num_token_types={tower.embedding.num_token_types}: an encoder-decoder tells its two "
+                    "sequences apart by their towers and takes no token types; leave it out"
+                )
+        if self.start_token >= self.vocab_size:
+            raise ValueError(f"start_token={self.start_token} is outside the vocabulary [0, {self.vocab_size})")
+        widths = [tower.embedding.width(self.d_model) for tower in (self.encoder, self.decoder)]
+        if self.share_embedding and widths[0] != widths[1]:
+            raise ValueError(
+                f"share_embedding: the encoder's table is {widths[0]} wide and the decoder's {widths[1]}: set one "
+                "embedding.dim for both, or share_embedding: false"
+            )
+        return self
+
+
+Model = Annotated[Decoder | Encoder | EncoderDecoder, Field(discriminator="kind")]
+
+
+def _refuse_cross_attention(stack: Stack, reason: str, path: str = "stack") -> None:
+    blocks: tuple[tuple[str, tuple[Block, ...]], ...] = (("first", stack.first), ("pattern", stack.pattern))
+    for name, group in blocks:
+        for index, block in enumerate(group):
+            if block.cross_attention is not None:
+                raise ValueError(f"{path}.{name}[{index}].cross_attention: {reason}; leave it out")

@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from jax_transformer.config.base import Config, Positive
 from jax_transformer.config.data import Data
+from jax_transformer.config.fit import check_lengths, check_objective, default_objective, special_ids
 from jax_transformer.config.model import Model
+from jax_transformer.config.objective import Objective
 
 NonNegative = Annotated[float, Field(ge=0.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -104,25 +106,32 @@ class Run(Config):
 
     model: Model
     data: Data
+    objective: Objective | None = None
+    """What the model is trained to predict. None: the next token (decoder), masked tokens or the class (encoder, by its head),
+    the target of a pair or else corrupted spans (encoder-decoder)."""
     train: Train
     checkpoints: Checkpoints = Checkpoints()
     mesh: Mesh = Mesh()
 
+    @property
+    def effective_objective(self) -> Objective:
+        """``objective``, or the one that the model and the data stand for where it is None."""
+        return self.objective or default_objective(self.model, self.data)
+
     @model_validator(mode="after")
-    def _check_length(self) -> Self:
-        if self.data.sequence_length > self.model.max_length:
-            raise ValueError(
-                f"data.sequence_length={self.data.sequence_length} is above model.max_length={self.model.max_length}: "
-                "shorten the rows or raise the model's limit"
-            )
+    def _check_objective(self) -> Self:
+        check_objective(self.effective_objective, self.model, self.data)
+        check_lengths(self.effective_objective, self.model, self.data)
         return self
 
     @model_validator(mode="after")
     def _check_vocabulary(self) -> Self:
         needed = {"byte": 259, "bpe": getattr(self.data.tokenizer, "vocab_size", 0)}.get(self.data.tokenizer.kind, 0)
-        if needed > self.model.vocab_size:
+        extra = special_ids(self.effective_objective, self.data)
+        if needed + extra > self.model.vocab_size:
+            more = f", {self.effective_objective.kind} needs {extra} ids above them" if extra else ""
             raise ValueError(
-                f"the {self.data.tokenizer.kind} tokenizer has {needed} tokens but model.vocab_size={self.model.vocab_size}: "
-                f"set model.vocab_size to at least {needed}"
+                f"the {self.data.tokenizer.kind} tokenizer has {needed} tokens{more} but "
+                f"model.vocab_size={self.model.vocab_size}: set model.vocab_size to at least {needed + extra}"
             )
         return self

@@ -82,3 +82,13 @@ def fields(root: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, type[Config
             annotation = annotation_of(cls, name)
             inner = item(annotation)
             yield from fields(annotation if inner is None else inner, (*path, name) if inner is None else (*path, name, 0))
+
+
+def nodes(config: Config) -> Iterator[Config]:
+    """``config`` and every config inside it."""
+    yield config
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, Config):
+                yield from nodes(inner)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import ml_dtypes
 import numpy as np
 
-from jax_transformer.config import Model
+from jax_transformer.config import Model, Run
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.load import load_config, to_json
 from jax_transformer.convert.safetensors_file import TensorInfo
@@ -64,7 +64,7 @@ def read_config(folder: str | Path) -> Model:
         if b'"model_type"' in path.read_bytes():
             raise WeightsError(f"{path}: is the config of a Hugging Face model, not one of ours") from error
         raise
-    if not isinstance(config, Model):
+    if isinstance(config, Run):
         raise WeightsError(f"{path}: is the config of a run; wanted that of a model")
     return config
 

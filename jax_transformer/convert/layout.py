@@ -6,8 +6,10 @@ JAX                                  hub
 ``p.kernel [*batch, in..., out...]``  ``p.weight [*batch, out, in]``, its in and out dims flattened
 ``p.scale``, ``p.embedding``           ``p.weight``, unchanged
 ``p.bias [*batch, out...]``           ``p.bias [*batch, out]``
-``p.slots.<s>.q [R, ...]``            ``p.layers.<r * P + s>.q [...]`` for each repeat r; P slots
-``p.tail.<i>.q``                      ``p.layers.<R * P + i>.q``
+``p.sinks``, ``p.alpha_p``, ``p.alpha_n``  the same name, unchanged
+``p.first.<i>.q``                     ``p.layers.<i>.q``; F first layers
+``p.slots.<s>.q [R, ...]``            ``p.layers.<F + r * P + s>.q [...]`` for each repeat r; P slots
+``p.tail.<i>.q``                      ``p.layers.<F + R * P + i>.q``
 ===================================  ==================================================================
 
 Values are moved, never computed: any tree of the same structure (gradients, moments) takes the same way, bit by bit.
@@ -25,6 +27,8 @@ from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.hub import check_shapes
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+_LEAVES |= {name: name for name in ("sinks", "alpha_p", "alpha_n")}
+_FIRST = re.compile(r"((?:.*\.)?)first\.(\d+)\.(.+)")
 _SLOT = re.compile(r"((?:.*\.)?)slots\.(\d+)\.(.+)")
 _TAIL = re.compile(r"((?:.*\.)?)tail\.(\d+)\.(.+)")
 
@@ -189,28 +193,36 @@ def _rename(path: str) -> str:
     return f"{prefix}.{_LEAVES[leaf]}"
 
 
-def _layers(path: str, spec: ParamSpec, stacks: Mapping[str, tuple[int, int]]) -> list[tuple[str, int | None]]:
+def _layers(path: str, spec: ParamSpec, stacks: Mapping[str, tuple[int, int, int]]) -> list[tuple[str, int | None]]:
     """Every path by layer that ``path`` stands for, with its repeat; a parameter outside a stack stands for itself."""
+    if first := _FIRST.fullmatch(path):
+        return [(f"{first[1]}layers.{first[2]}.{first[3]}", None)]
     if slot := _SLOT.fullmatch(path):
-        repeats, period = stacks[slot[1]]
+        start, repeats, period = stacks[slot[1]]
         if spec.shape[:1] != (repeats,) or len(spec.shape) == len(spec.axes):
             raise WeightsError(f"parameter {path}: shape {spec.shape} of axes {spec.axes} has no leading {repeats} repeats")
-        return [(f"{slot[1]}layers.{repeat * period + int(slot[2])}.{slot[3]}", repeat) for repeat in range(repeats)]
+        return [(f"{slot[1]}layers.{start + repeat * period + int(slot[2])}.{slot[3]}", repeat) for repeat in range(repeats)]
     if tail := _TAIL.fullmatch(path):
-        repeats, period = stacks.get(tail[1], (0, 0))
-        return [(f"{tail[1]}layers.{repeats * period + int(tail[2])}.{tail[3]}", None)]
+        start, repeats, period = stacks.get(tail[1], (0, 0, 0))
+        return [(f"{tail[1]}layers.{start + repeats * period + int(tail[2])}.{tail[3]}", None)]
     return [(path, None)]
 
 
-def _stacks(specs: Mapping[str, ParamSpec]) -> dict[str, tuple[int, int]]:
-    """Prefix of each stack to its repeats and slots."""
+def _stacks(specs: Mapping[str, ParamSpec]) -> dict[str, tuple[int, int, int]]:
+    """Prefix of each stack to its number of first layers, its repeats and its slots."""
+    first: dict[str, int] = {}
     slots: dict[str, set[int]] = {}
     repeats: dict[str, int] = {}
     for path, spec in specs.items():
+        if match := _FIRST.fullmatch(path):
+            first[match[1]] = max(first.get(match[1], 0), int(match[2]) + 1)
         if match := _SLOT.fullmatch(path):
             slots.setdefault(match[1], set()).add(int(match[2]))
             repeats.setdefault(match[1], spec.shape[0] if spec.shape else 0)
     for prefix, found in slots.items():
         if found != set(range(len(found))):
             raise WeightsError(f"{prefix}slots: has slots {sorted(found)}, wanted 0 to {len(found) - 1}")
-    return {prefix: (repeats[prefix], len(found)) for prefix, found in slots.items()}
+    return {
+        prefix: (first.get(prefix, 0), repeats.get(prefix, 0), len(slots.get(prefix, ())))
+        for prefix in first.keys() | slots.keys()
+    }

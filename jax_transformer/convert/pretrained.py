@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from jax_transformer.convert import hub
 from jax_transformer.convert.layout import Index, check_names, entries_by_param, hub_entries, read_param, to_hub
 from jax_transformer.models import abstract_model
 from jax_transformer.models.decoder import Decoder
+from jax_transformer.models.encoder import Encoder
+from jax_transformer.models.encoder_decoder import EncoderDecoder
 from jax_transformer.nn.params import ParamSpec, get_params, param_specs, with_params
 from jax_transformer.train.checkpoint import restore_params
 
@@ -23,7 +25,7 @@ MAX_SHARD_BYTES = 5 * 10**9
 
 
 def save_pretrained(
-    model: Decoder,
+    model: Decoder | Encoder | EncoderDecoder,
     path: str | Path,
     tokenizer: hub.TokenizerSource | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
@@ -49,7 +51,7 @@ def load_pretrained(
     dtype: str | None = None,
     check_finite: bool = True,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
-) -> Decoder:
+) -> Any:
     """The model of an exchange folder, its config as ``.config``.
 
     ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. With ``shardings`` (by parameter) each
@@ -80,7 +82,7 @@ def load_pretrained(
             return jnp.asarray(part(None))
         return jax.make_array_from_callback(spec.shape, shardings[path], part)
 
-    return cast(Decoder, with_params(model, {path: place(path, spec) for path, spec in specs.items()}))
+    return with_params(model, {path: place(path, spec) for path, spec in specs.items()})
 
 
 def convert(

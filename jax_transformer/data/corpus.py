@@ -15,31 +15,41 @@ import tokenizers
 
 from jax_transformer.config import data as config
 from jax_transformer.config.errors import DataError
+from jax_transformer.config.fit import special_ids
+from jax_transformer.config.objective import NextToken, Objective
 from jax_transformer.data.cache import MANIFEST, cached_folder
-from jax_transformer.data.packing import DocumentRows, Rows, StreamRows, TokenFile
+from jax_transformer.data.noise import Corrupt, CorruptedRows, corruption
+from jax_transformer.data.packing import Rows
+from jax_transformer.data.side import SideFiles, build_rows
 from jax_transformer.data.split import ContentHash, Piece, Side, Split, pieces, survey
 from jax_transformer.data.tokenizer import Tokenizer, build_tokenizer, check_ids, load_tokenizer
 
 FORMAT = 1
 """Part of every cache key: raise it when the same config must give other files."""
 PIECES_PER_CALL = 256
+NEXT_TOKEN = NextToken()
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Both sides of a corpus as rows of ``sequence_length + 1`` tokens."""
+    """Both sides of a corpus as rows of an objective."""
 
     tokenizer: Tokenizer
     train: Rows
     validation: Rows
     fingerprint: str
     """Hash of all that decides the rows and their order: equal fingerprints, equal batches."""
+    corrupt: Corrupt | None = None
+    """What is done to a row of ``train`` each time that it is read; rows of ``validation`` come corrupted."""
 
 
-def open_corpus(data: config.Data, cache: Path, vocab_size: int) -> Corpus:
+def open_corpus(
+    data: config.Data, cache: Path, vocab_size: int, objective: Objective = NEXT_TOKEN, start_token: int = 0
+) -> Corpus:
     """The corpus that ``data`` describes; tokenised into ``cache`` unless it is there already.
 
     The source is read in full each time, so that a changed text is noticed (about 12 seconds per GB), but never held in memory.
+    ``start_token`` is the first of every row that an encoder-decoder's decoder reads.
 
     Raises:
         DataError: a source that cannot be read or is empty, a tokenizer with more tokens than ``vocab_size``, a split too
@@ -52,9 +62,14 @@ def open_corpus(data: config.Data, cache: Path, vocab_size: int) -> Corpus:
 
     folder = cached_folder(Path(cache), _cache_key(data, split), build)
     tokenizer = load_tokenizer(folder)
-    _check_vocabulary(tokenizer, vocab_size)
-    train, validation = (_rows(data, folder, side, tokenizer) for side in get_args(Side))
-    return Corpus(tokenizer, train, validation, _fingerprint(data, folder))
+    _check_vocabulary(tokenizer, vocab_size, special_ids(objective, data))
+    files = (SideFiles(folder, side, _dtype(tokenizer)) for side in get_args(Side))
+    train, validation = (build_rows(each, data, objective, start_token) for each in files)
+    corrupt = corruption(objective, data, tokenizer.vocab_size, vocab_size, start_token)
+    if corrupt is not None:
+        validation = CorruptedRows(validation, corrupt, data.seed)
+    fingerprint = _fingerprint(data, folder, objective, {"vocab_size": vocab_size, "start_token": start_token})
+    return Corpus(tokenizer, train, validation, fingerprint, corrupt)
 
 
 def _cache_key(data: config.Data, split: Split) -> str:
@@ -62,36 +77,29 @@ def _cache_key(data: config.Data, split: Split) -> str:
     if isinstance(data.tokenizer, config.TokenizerFile):
         spec = {"content": load_tokenizer(data.tokenizer.path).to_json()}
     parts = [FORMAT, tokenizers.__version__, split.digest, split.seed, split.threshold, spec]
+    if isinstance(data.source, config.Pairs | config.Labelled):
+        parts.append(data.source.kind)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _fingerprint(data: config.Data, folder: Path) -> str:
+def _fingerprint(data: config.Data, folder: Path, objective: Objective, ids: dict[str, int]) -> str:
+    """``ids``: what of the model decides the ids in a row, where more than the text does."""
     manifest = (folder / MANIFEST).read_text(encoding="utf-8")
     parts = [manifest, data.packing, data.sequence_length, data.seed]
+    if objective != NEXT_TOKEN:
+        parts += [objective.model_dump(), data.target_length, ids]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
-    if tokenizer.vocab_size > vocab_size:
+def _check_vocabulary(tokenizer: Tokenizer, vocab_size: int, special: int = 0) -> None:
+    """``special``: ids above the tokenizer's that the objective takes."""
+    needed = tokenizer.vocab_size + special
+    if needed > vocab_size:
+        more = f" and the objective needs {special} more ids," if special else ""
         raise DataError(
-            f"the tokenizer's largest token id is {tokenizer.vocab_size - 1} but model.vocab_size={vocab_size}: "
-            f"set model.vocab_size to at least {tokenizer.vocab_size}"
+            f"the tokenizer's largest token id is {tokenizer.vocab_size - 1}{more} but model.vocab_size={vocab_size}: "
+            f"set model.vocab_size to at least {needed}"
         )
-
-
-def _rows(data: config.Data, folder: Path, side: Side, tokenizer: Tokenizer) -> Rows:
-    tokens = TokenFile(folder / f"{side}.tokens", _dtype(tokenizer))
-    length = data.sequence_length
-    rows: Rows = StreamRows(tokens, length)
-    if data.packing == "documents":
-        rows = DocumentRows(tokens, np.fromfile(folder / f"{side}.ends", "<i8"), length)
-    if len(tokens) <= length or len(rows) == 0:
-        more = "" if side == "train" else f", raise data.validation_fraction={data.validation_fraction}"
-        raise DataError(
-            f"the {side} split has {len(tokens)} tokens, too few for one row of data.sequence_length + 1 = {length + 1}: "
-            f"add text{more}, or shorten data.sequence_length"
-        )
-    return rows
 
 
 def _dtype(tokenizer: Tokenizer) -> str:
@@ -110,11 +118,13 @@ def _tokenise(data: config.Data, split: Split, vocab_size: int, folder: Path) ->
         for piece, ids in _encoded(data, tokenizer):
             check_ids(ids, vocab_size, f"the tokens of {piece.text[:40]!r}")
             digest = piece.digest()
-            content.add(digest, piece.last)
+            content.add(digest, piece.rest())
             writer = sides[split.side(digest)]
             if previous is not None and previous is not writer:
                 previous.end_document()  # the rest of the document is on the other side
             writer.add(ids, piece.last)
+            if piece.label is not None:
+                writer.label(piece.label)
             previous = None if piece.last else writer
     if content.hexdigest() != split.digest:
         raise DataError("data.source changed while it was being read; start again when nothing writes to it")
@@ -129,6 +139,8 @@ class _SideWriter:
         self._tokens = (folder / f"{side}.tokens").open("wb")
         self._ends_path = folder / f"{side}.ends"
         self._ends = array("q")
+        self._labels_path = folder / f"{side}.labels"
+        self._labels = array("i")
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -137,6 +149,8 @@ class _SideWriter:
     def __exit__(self, *exception: object) -> None:
         self._tokens.close()
         np.asarray(self._ends, "<i8").tofile(self._ends_path)
+        if self._labels:
+            np.asarray(self._labels, "<i4").tofile(self._labels_path)
 
     def add(self, ids: list[int], last: bool) -> None:
         """Append to the document at hand; ``last``: it ends here, with the end-of-text token if there is one."""
@@ -149,6 +163,10 @@ class _SideWriter:
     def end_document(self) -> None:
         """The next token belongs to another document."""
         self._ends.append(self._count)
+
+    def label(self, number: int) -> None:
+        """The label of the document that has just ended."""
+        self._labels.append(number)
 
 
 def _encoded(data: config.Data, tokenizer: Tokenizer) -> Iterator[tuple[Piece, list[int]]]:

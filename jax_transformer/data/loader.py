@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Self
 
 import grain
@@ -10,10 +11,11 @@ from jaxtyping import Int32
 
 from jax_transformer.config.errors import DataError
 from jax_transformer.data.corpus import Corpus
-from jax_transformer.data.packing import Rows
+from jax_transformer.data.noise import TRAINING, Corrupt, row_generator
+from jax_transformer.data.packing import Row, Rows
 
-Batch = dict[str, Int32[np.ndarray, "rows length"]]
-"""``tokens`` and ``segments`` of this process's rows."""
+Batch = dict[str, Int32[np.ndarray, "rows length"] | Int32[np.ndarray, " rows"]]
+"""The arrays of this process's rows, stacked, by name."""
 
 PREFETCHED_BATCHES = 4
 
@@ -25,8 +27,16 @@ class TrainLoader:
     and a position saved with one number of processes resumes with another.
     """
 
-    def __init__(self, corpus: Corpus, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1) -> None:
-        """``batch_size`` counts rows over all processes.
+    def __init__(
+        self,
+        corpus: Corpus,
+        batch_size: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+        corrupt: Corrupt | None = None,
+    ) -> None:
+        """``batch_size`` counts rows over all processes; ``corrupt`` draws for each row by its number over all of them.
 
         Raises:
             DataError: fewer rows than one batch, or a batch that does not divide over the processes.
@@ -40,6 +50,8 @@ class TrainLoader:
         local = _local_size(batch_size, process_count)
         self._batch_size = batch_size
         shuffled = grain.MapDataset.source(rows).seed(seed).shuffle().repeat()
+        if corrupt is not None:
+            shuffled = shuffled.map_with_index(partial(_corrupted, corrupt, seed))
         batches = shuffled[process_index::process_count].batch(local)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCHED_BATCHES)
         self._batches = iter(batches.to_iter_dataset(options))
@@ -87,6 +99,10 @@ def validation_batches(
     for batch in range(count if limit is None else min(count, limit)):
         start = batch * batch_size + process_index * local
         yield _padded_batch(rows, range(start, start + local))
+
+
+def _corrupted(corrupt: Corrupt, seed: int, number: int, row: Row) -> Row:
+    return corrupt(row, row_generator(seed, TRAINING, number))
 
 
 def _padded_batch(rows: Rows, indices: range) -> Batch:

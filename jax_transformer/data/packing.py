@@ -1,14 +1,15 @@
 """Rows of fixed length over a token file, random access."""
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-Row = dict[str, Int32[np.ndarray, " length"]]
-"""``tokens`` and ``segments`` of one row of ``sequence_length + 1`` tokens; segment 0 is padding."""
+Row = dict[str, Int32[np.ndarray, " length"] | Int32[np.ndarray, ""]]
+"""Named arrays of one row. A row of text has ``tokens`` and ``segments``; segment 0 is padding."""
 
 
 class Rows(Protocol):
@@ -45,34 +46,39 @@ class TokenFile:
 class StreamRows:
     """One stream of tokens cut into rows.
 
-    Row ``i`` holds tokens ``i * T`` to ``(i + 1) * T``, both included, so every token but the first is a target exactly once.
-    The last row is padded.
+    Row ``i`` holds tokens ``i * T`` to ``(i + 1) * T``, both included, so every token but the first is a target exactly once;
+    with an ``overlap`` of 0 the latter is left out, so every token is in exactly one row. The last row is padded.
     """
 
-    def __init__(self, tokens: TokenFile, sequence_length: int) -> None:
+    def __init__(self, tokens: TokenFile, sequence_length: int, overlap: int = 1) -> None:
         self._tokens = tokens
         self._length = sequence_length
+        self._overlap = overlap
 
     def __len__(self) -> int:
-        return -(-max(len(self._tokens) - 1, 0) // self._length)
+        return -(-max(len(self._tokens) - self._overlap, 0) // self._length)
 
     def __getitem__(self, index: int) -> Row:
-        start = _checked(index, len(self)) * self._length
-        return _row([self._tokens.read(start, start + self._length + 1)], self._length + 1)
+        start = checked(index, len(self)) * self._length
+        size = self._length + self._overlap
+        return text_row([self._tokens.read(start, start + size)], size)
 
 
 class DocumentRows:
     """Documents packed into rows, each its own segment.
 
     A document longer than a row is cut into chunks that share one token, so every token but a document's first is a target
-    exactly once. Chunks are packed best-fit in order of decreasing length; a row lists its chunks in corpus order.
+    exactly once; with an ``overlap`` of 0 they share none. Chunks are packed best-fit in order of decreasing length; a row
+    lists its chunks in corpus order.
     """
 
-    def __init__(self, tokens: TokenFile, ends: Int64[np.ndarray, " documents"], sequence_length: int) -> None:
+    def __init__(
+        self, tokens: TokenFile, ends: Int64[np.ndarray, " documents"], sequence_length: int, overlap: int = 1
+    ) -> None:
         self._tokens = tokens
-        self._length = sequence_length
-        starts, lengths = _chunks(ends, sequence_length)
-        rows = _best_fit(lengths, sequence_length + 1)
+        self._size = sequence_length + overlap
+        starts, lengths = _chunks(ends, sequence_length, overlap)
+        rows = best_fit(lengths, self._size)
         order = np.argsort(rows, kind="stable")
         self._starts, self._lengths = starts[order], lengths[order]
         self._first = np.concatenate([[0], np.cumsum(np.bincount(rows))]).astype(np.int64)
@@ -81,13 +87,14 @@ class DocumentRows:
         return len(self._first) - 1
 
     def __getitem__(self, index: int) -> Row:
-        index = _checked(index, len(self))
+        index = checked(index, len(self))
         chunks = range(self._first[index], self._first[index + 1])
         parts = [self._tokens.read(self._starts[i], self._starts[i] + self._lengths[i]) for i in chunks]
-        return _row(parts, self._length + 1)
+        return text_row(parts, self._size)
 
 
-def _row(parts: list[Int32[np.ndarray, " part"]], length: int) -> Row:
+def text_row(parts: Sequence[Int32[np.ndarray, " part"]], length: int) -> Row:
+    """``parts`` side by side in one row, numbered from segment 1, padded to ``length`` tokens."""
     tokens = np.zeros(length, np.int32)
     segments = np.zeros(length, np.int32)
     start = 0
@@ -98,17 +105,17 @@ def _row(parts: list[Int32[np.ndarray, " part"]], length: int) -> Row:
     return {"tokens": tokens, "segments": segments}
 
 
-def _chunks(ends: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Start and length of each chunk of at most ``length + 1`` tokens; a document of one token has no target and no chunk."""
+def _chunks(ends: np.ndarray, length: int, overlap: int) -> tuple[np.ndarray, np.ndarray]:
+    """Start and length of each chunk of at most ``length + overlap`` tokens; a document of ``overlap`` tokens has none."""
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64) if len(ends) else np.zeros(0, np.int64)
-    targets = np.maximum(ends - starts - 1, 0)
+    targets = np.maximum(ends - starts - overlap, 0)
     counts = -(-targets // length)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     chunk_targets = np.minimum(np.repeat(targets, counts) - within * length, length)
-    return np.repeat(starts, counts) + within * length, chunk_targets + 1
+    return np.repeat(starts, counts) + within * length, chunk_targets + overlap
 
 
-def _best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
+def best_fit(lengths: Int64[np.ndarray, " chunks"], capacity: int) -> Int64[np.ndarray, " chunks"]:
     """The row of each chunk: the fullest row it still fits in, longest chunk first."""
     rows = np.zeros(len(lengths), np.int64)
     spaces: list[int] = []  # distinct free spaces, sorted
@@ -132,7 +139,8 @@ def _best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
     return rows
 
 
-def _checked(index: int, count: int) -> int:
+def checked(index: int, count: int) -> int:
+    """``index`` as an int; IndexError, which ends an iteration, where it is no row."""
     if not 0 <= index < count:
         raise IndexError(f"row {index} of {count}")
     return int(index)

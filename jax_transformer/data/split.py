@@ -5,6 +5,9 @@ cut inside). A piece's content and the seed give a number that is uniform in [0,
 the fraction. So the rule works for one document and for millions; a piece stays on its side when text is added elsewhere; and
 two equal pieces are never on different sides. The smallest number always is validation and the largest training, so that
 a small corpus has both.
+
+A labelled text is one piece, however long. A pair is two, its source and its target; the source decides the side of both, so
+that nothing that is read in validation was read in training.
 """
 
 import hashlib
@@ -14,6 +17,7 @@ from typing import Literal
 
 from jax_transformer.config import data as config
 from jax_transformer.config.errors import DataError
+from jax_transformer.data.records import labelled, pairs
 from jax_transformer.data.sources import Document, documents
 
 PIECE_CHARACTERS = 4096
@@ -28,10 +32,18 @@ class Piece:
 
     text: str
     last: bool
+    source: str | None = None
+    """Of a pair's target: the pair's source, with which it stays."""
+    label: int | None = None
 
     def digest(self) -> bytes:
-        """SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode("utf-8")).digest()
+        """SHA-256 of the text that decides the side."""
+        return _sha256(self.text if self.source is None else self.source)
+
+    def rest(self) -> bytes:
+        """All that the digest does not tell of the piece."""
+        target = b"" if self.source is None else _sha256(self.text)
+        return bytes([self.last]) + target + (b"" if self.label is None else self.label.to_bytes(4, "little"))
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,19 @@ class Split:
 
 
 def pieces(source: config.Source) -> Iterator[Piece]:
-    """Every piece of every document, in order; their texts joined are the source's text. Raises as ``documents`` does."""
-    for document in documents(source):
-        yield from _cut(document)
+    """Every piece of every document, in order; their texts joined are the source's text.
+
+    Raises as ``documents``, ``pairs`` and ``labelled`` do.
+    """
+    match source:
+        case config.Pairs():
+            for text, target in pairs(source):
+                yield from (Piece(text, last=True), Piece(target, last=True, source=text))
+        case config.Labelled():
+            yield from (Piece(text, last=True, label=label) for text, label in labelled(source))
+        case _:
+            for document in documents(source):
+                yield from _cut(document)
 
 
 def survey(source: config.Source, fraction: float, seed: int) -> Split:
@@ -64,7 +86,7 @@ def survey(source: config.Source, fraction: float, seed: int) -> Split:
     characters = 0
     for piece in pieces(source):
         digest = piece.digest()
-        content.add(digest, piece.last)
+        content.add(digest, piece.rest())
         number = _number(seed, digest)
         numbers = {min(number, *numbers), max(number, *numbers)} if numbers else {number}
         characters += len(piece.text)
@@ -80,14 +102,14 @@ def survey(source: config.Source, fraction: float, seed: int) -> Split:
 
 
 class ContentHash:
-    """Hash of a sequence of pieces; equal for equal text in equal documents."""
+    """Hash of a sequence of pieces; equal for equal text in equal documents, pairs or labelled texts."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    def add(self, piece_digest: bytes, last: bool) -> None:
+    def add(self, piece_digest: bytes, rest: bytes) -> None:
         """Take the next piece in."""
-        self._hash.update(piece_digest + bytes([last]))
+        self._hash.update(piece_digest + rest)
 
     def hexdigest(self) -> str:
         """Hash of the pieces so far."""
@@ -108,6 +130,10 @@ def _cut(document: Document) -> Iterator[Piece]:
         buffer = buffer[start:]
     if buffer:
         yield Piece(buffer, last=True)
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8")).digest()
 
 
 def _number(seed: int, piece_digest: bytes) -> int:

@@ -1,24 +1,29 @@
 """The decoding loop: one prefill, then a loop on the device over a preallocated cache; Python never touches a token.
 
+A decoder's prefill fills the cache with the prompts; an encoder-decoder's encodes them, as the sources of its targets.
 Shapes are static: prompts are padded on the left and both the prompt and the room for new tokens are rounded up to a power of
 two, so that all requests together compile a few programs. Padding takes cache slots but no positions, and nobody sees it:
 it changes the result by rounding at most.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from jax_transformer import config
 from jax_transformer.config import Sampling
 from jax_transformer.config.errors import WeightsError
-from jax_transformer.generate.request import Prompts, check_request, left_pad
+from jax_transformer.generate.request import Prompts, check_request, left_pad, split_prompts
 from jax_transformer.generate.sampler import next_tokens
-from jax_transformer.models.decoder import Cache, Decoder
+from jax_transformer.models.cache import Cache
+from jax_transformer.models.decoder import Decoder
+from jax_transformer.models.encoder_decoder import EncoderDecoder
 
 SMALLEST_BUCKET = 16
 
@@ -43,7 +48,7 @@ class _State:
 class _Loop:
     """A started request and the fixed arguments of its loop."""
 
-    model: Decoder
+    model: Decoder | EncoderDecoder
     state: _State
     settings: Sampling
     stop: Int[np.ndarray, "stops"]
@@ -64,7 +69,7 @@ class _Loop:
 
 
 def generate(
-    model: Decoder,
+    model: Decoder | EncoderDecoder,
     prompts: Prompts,
     *,
     settings: Sampling,
@@ -74,6 +79,7 @@ def generate(
 ) -> list[list[int]]:
     """Continues every prompt by up to ``max_new_tokens`` tokens; a row ends before the first of its ``stop_tokens``.
 
+    The prompts of an encoder-decoder are its sources: what it returns are their targets, without ``start_token``.
     Ids at or above ``num_tokens`` (a vocabulary padded beyond the tokenizer's) are never sampled. A row depends on its prompt,
     its index in the batch and the seed, and not on the other rows; greedy rows do not depend on the index either.
     Raises DataError for a request that the model cannot serve, WeightsError where its logits are not finite.
@@ -85,7 +91,7 @@ def generate(
 
 
 def stream(
-    model: Decoder,
+    model: Decoder | EncoderDecoder,
     prompt: Sequence[int],
     *,
     settings: Sampling,
@@ -108,21 +114,19 @@ def _stream(loop: _Loop, max_new_tokens: int) -> Iterator[int]:
 
 
 def _start(
-    model: Decoder,
+    model: Decoder | EncoderDecoder,
     prompts: Prompts,
     settings: Sampling,
     max_new_tokens: int,
     stop_tokens: Sequence[int],
     num_tokens: int | None,
 ) -> _Loop:
-    """Checks the request and prefills. The last token of each prompt is left to the loop, whose step draws from its logits:
-    the prefill then needs no logits, and [B, T, V] is never computed."""
-    c = model.config
-    num_tokens = check_request(c, prompts, max_new_tokens, stop_tokens, num_tokens)
-    longest = max(len(prompt) for prompt in prompts)
-    tokens, segments = left_pad([prompt[:-1] for prompt in prompts], min(_bucket(longest - 1), c.max_length))
-    last = np.array([prompt[-1] for prompt in prompts], np.int32)
-    state = _prefill(model, tokens, segments, last, room=_bucket(max_new_tokens))
+    """Checks the request and prefills. The first token that the loop decodes is not among those read, so that the prefill
+    needs no logits, and [B, T, V] is never computed."""
+    num_tokens = check_request(model.config, prompts, max_new_tokens, stop_tokens, num_tokens)
+    read, last, limit = split_prompts(model.config, prompts)
+    tokens, segments = left_pad(read, min(_bucket(max(map(len, read))), limit))
+    state = _prefill(model, tokens, segments, np.array(last, np.int32), room=_bucket(max_new_tokens))
     stop = np.full(_bucket(len(stop_tokens)), -1, np.int32)
     stop[: len(stop_tokens)] = stop_tokens
     return _Loop(model, state, settings, stop, num_tokens)
@@ -133,15 +137,31 @@ def _bucket(size: int) -> int:
     return max(SMALLEST_BUCKET, 1 << (size - 1).bit_length())
 
 
+def _read_prompts(model: Decoder, tokens: Int[Array, "B T"], segments: Int[Array, "B T"], room: int) -> Cache:
+    batch, length = tokens.shape
+    return model.decode(tokens, model.empty_cache(batch, length + room), segments=segments)[1]
+
+
+def _read_sources(model: EncoderDecoder, tokens: Int[Array, "B T"], segments: Int[Array, "B T"], room: int) -> Cache:
+    return model.start(tokens, source_segments=segments, length=room)
+
+
+_READ: dict[type[Any], Callable[..., Cache]] = {config.Decoder: _read_prompts, config.EncoderDecoder: _read_sources}
+
+
 @partial(jax.jit, static_argnames="room")
 def _prefill(
-    model: Decoder, tokens: Int[Array, "B T"], segments: Int[Array, "B T"], last: Int[Array, "B"], *, room: int
+    model: Decoder | EncoderDecoder,
+    tokens: Int[Array, "B T"],
+    segments: Int[Array, "B T"],
+    last: Int[Array, "B"],
+    *,
+    room: int,
 ) -> _State:
-    """Fills a new cache with the prompts; ``room`` slots stay free."""
-    batch, length = tokens.shape
-    _, cache = model.decode(tokens, model.empty_cache(batch, length + room), segments=segments)
+    """A new cache that holds what the model read of the prompts, with ``room`` slots free."""
+    batch = tokens.shape[0]
     return _State(
-        cache=cache,
+        cache=_READ[type(model.config)](model, tokens, segments, room),
         last=last,
         tokens=jnp.zeros((batch, room), jnp.int32),
         lengths=jnp.zeros(batch, jnp.int32),
@@ -153,7 +173,7 @@ def _prefill(
 
 @partial(jax.jit, static_argnames=("settings", "num_tokens"), donate_argnames="state")
 def _advance(
-    model: Decoder,
+    model: Decoder | EncoderDecoder,
     state: _State,
     seed: Int[Array, ""],
     stop: Int[Array, "stops"],

@@ -9,6 +9,7 @@ from jax_transformer.convert.pretrained import load_pretrained
 from jax_transformer.data.tokenizer import Tokenizer, load_tokenizer
 from jax_transformer.generate.engine import stream
 from jax_transformer.models.decoder import Decoder
+from jax_transformer.models.encoder_decoder import EncoderDecoder
 
 
 def stream_text(
@@ -27,33 +28,43 @@ def stream_text(
 
 
 def continue_text(
-    model: Decoder, tokenizer: Tokenizer, prompt: str, settings: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
+    model: Decoder | EncoderDecoder,
+    tokenizer: Tokenizer,
+    prompt: str,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
 ) -> Iterator[str]:
     """The continuation of ``prompt``, without it, in pieces as they are drawn; a piece never ends inside a character.
 
+    For an encoder-decoder ``prompt`` is the source, ended as in training by the end-of-text token, and the continuation is the
+    target. Ids above the tokenizer's, such as sentinels, are never drawn: they have no text.
     Ends before the first of the ``stop`` strings, before the tokenizer's end-of-text token, or after ``max_new_tokens``.
     Raises DataError, at once, for characters the tokenizer does not know, an empty prompt or stop string, a prompt that leaves
     no room for its continuation, and a tokenizer with more tokens than the model.
     """
     if "" in stop:
         raise DataError("stop: got an empty string, which would end every text before it begins")
-    prompt_ids = tokenizer.encode(prompt)
+    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    prompt_ids = before = tokenizer.encode(prompt)
+    if isinstance(model, EncoderDecoder):
+        prompt_ids, before = prompt_ids and prompt_ids + end, []  # the target is a text of its own
     tokens = stream(
         model,
         prompt_ids,
         settings=settings,
         max_new_tokens=max_new_tokens,
-        stop_tokens=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+        stop_tokens=end,
         num_tokens=tokenizer.vocab_size,
     )
-    return _until_stop(_decoded(tokenizer, prompt_ids, tokens), stop)
+    return _until_stop(_decoded(tokenizer, before, tokens), stop)
 
 
-def _decoded(tokenizer: Tokenizer, prompt_ids: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
-    """The text of ``tokens`` after the prompt: decoders treat the first token of a text apart, so the prompt goes first."""
+def _decoded(tokenizer: Tokenizer, before: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of ``tokens`` after those ``before``: decoders treat the first token of a text apart, so a prompt goes first."""
     decoder = tokenizer.stream()
-    shown = sum(len(decoder.push(token)) for token in prompt_ids)
-    held = len(tokenizer.decode(prompt_ids)) - shown
+    shown = sum(len(decoder.push(token)) for token in before)
+    held = len(tokenizer.decode(before)) - shown
     for token in tokens:
         piece = decoder.push(token)
         yield piece[held:]

@@ -1,24 +1,133 @@
-"""From the last hidden state to logits."""
+"""From the last hidden states to the model's answer."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jax_transformer import config
-from jax_transformer.nn.linear import Embed, project
+from jax_transformer.nn.activation import build_activation
+from jax_transformer.nn.linear import Embed, Linear, project
+from jax_transformer.nn.norm import build_norm
 from jax_transformer.nn.params import Maker
+from jax_transformer.ops.dropout import Noise, dropout
+from jax_transformer.ops.precision import at_least_float32
 
 
-class Head(nnx.Module):
-    """Logits over the vocabulary; a tied head owns no matrix and uses the embedding's."""
+class HeadDims(NamedTuple):
+    """Sizes that a head shares with its model."""
 
-    def __init__(self, c: config.Decoder, make: Maker):
-        self.kernel = None if c.head.tied else make.normal((c.d_model, c.vocab_size), ("embed", "vocab"), contracted=1)
-        self.bias = make.constant(0.0, (c.vocab_size,), ("vocab",)) if c.head.bias else None
-        self.logits_dtype = c.dtype.logits
+    vocab_size: int
+    d_model: int
+    table: int
+    """Width of the token table."""
 
-    def __call__(self, x: Float[Array, "B T D"], embed: Embed) -> Float[Array, "B T V"]:
+    @staticmethod
+    def of(c: config.Model, embedding: config.Embedding) -> "HeadDims":
+        """Those of a model whose output matrix may be the table of ``embedding``."""
+        return HeadDims(c.vocab_size, c.d_model, embedding.width(c.d_model))
+
+
+class _Output(nnx.Module):
+    """The matrix to the vocabulary and its bias; a tied one owns no matrix and uses the table's."""
+
+    def __init__(self, c: config.Head | config.MlmHead, dims: HeadDims, width: int, make: Maker):
+        shape, axes = (width, dims.vocab_size), ("embed", "vocab")
+        self.kernel = None if c.tied else make.normal(shape, axes, contracted=1)
+        self.bias = make.constant(0.0, (dims.vocab_size,), ("vocab",)) if c.bias else None
+
+    def __call__(self, x: Float[Array, "B T D"], table: Embed | None) -> Float[Array, "B T V"]:
+        """Scores in float32 at least."""
+        if self.kernel is None:
+            assert table is not None
+            logits = table.attend(x)
+        else:
+            logits = project(x, self.kernel[...].astype(x.dtype))
+        return logits if self.bias is None else logits + self.bias[...].astype(logits.dtype).reshape(1, 1, -1)
+
+
+class Head(_Output):
+    """Logits of the next token, ``softcap * tanh(scale * (x W + b) / softcap)``."""
+
+    def __init__(self, c: config.Head, dims: HeadDims, make: Maker):
+        factorised = c.tied and dims.table != dims.d_model
+        super().__init__(c, dims, dims.table if factorised else dims.d_model, make)
+        self.projection = Linear({"embed": dims.d_model}, {"table": dims.table}, make) if factorised else None
+        self.config = c
+        self.logits_dtype = make.dtype.logits
+
+    def __call__(self, x: Float[Array, "B T D"], table: Embed | None) -> Float[Array, "B T V"]:
         """Logits in ``dtype.logits``, accumulated in float32 at least."""
-        logits = embed.attend(x) if self.kernel is None else project(x, self.kernel[...].astype(x.dtype))
-        if self.bias is not None:
-            logits = logits + self.bias[...].astype(logits.dtype).reshape(1, 1, -1)
+        logits = super().__call__(x if self.projection is None else self.projection(x), table)
+        if self.config.scale != 1.0:
+            logits = logits * self.config.scale
+        if self.config.softcap is not None:
+            logits = self.config.softcap * jnp.tanh(logits / self.config.softcap)
         return logits.astype(self.logits_dtype)
+
+
+class MlmHead(_Output):
+    """Logits of masked tokens, ``norm(act(dense(x))) W + b``; the dense layer leads to the width of the token table."""
+
+    def __init__(self, c: config.MlmHead, dims: HeadDims, make: Maker):
+        super().__init__(c, dims, dims.table, make)
+        self.dense = Linear({"embed": dims.d_model}, {"table": dims.table}, make, bias=c.dense_bias)
+        self.activation = build_activation(c.activation, make)
+        self.norm = build_norm(c.norm, dims.table, make)
+        self.logits_dtype = make.dtype.logits
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        table: Embed | None,
+        segments: Int[Array, "B T"] | None = None,
+        noise: Noise | None = None,
+    ) -> Float[Array, "B T V"]:
+        """Logits in ``dtype.logits``, accumulated in float32 at least; every position has its own."""
+        x = self.norm(self.activation(self.dense(x)))
+        return super().__call__(x, table).astype(self.logits_dtype)
+
+
+class ClassifierHead(nnx.Module):
+    """Scores of the classes for each row: ``scores(dropout(act(dense(pool(x)))))``. A row is one sequence and padding."""
+
+    def __init__(self, c: config.ClassifierHead, dims: HeadDims, make: Maker):
+        model = {"embed": dims.d_model}
+        self.dense = None if c.dense is None else Linear(model, {"hidden": dims.d_model}, make, bias=True)
+        self.activation = None if c.dense is None else build_activation(c.dense, make)
+        self.scores = Linear(model, {"classes": c.num_classes}, make, bias=c.bias)
+        self.config = c
+        self.logits_dtype = make.dtype.logits
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        table: Embed | None,
+        segments: Int[Array, "B T"] | None = None,
+        noise: Noise | None = None,
+    ) -> Float[Array, "B C"]:
+        """Logits in ``dtype.logits``; ``segments`` are 0 where a row holds padding."""
+        real = jnp.ones(x.shape[:2], bool) if segments is None else segments != 0
+        pooled = _pool(x, real, self.config.pool)
+        if self.dense is not None and self.activation is not None:
+            pooled = self.activation(self.dense(pooled))
+        pooled = dropout(pooled, self.config.dropout, noise)
+        return self.scores(pooled.astype(at_least_float32(x.dtype))).astype(self.logits_dtype)
+
+
+def _pool(x: Float[Array, "B T D"], real: Array, pool: str) -> Float[Array, "B D"]:
+    """One state per row: of the first real token, of the last, or the mean over all, in float32 at least."""
+    if pool == "mean":
+        wide = x.astype(at_least_float32(x.dtype))
+        weights = real.astype(wide.dtype)[:, :, None]
+        return (jnp.sum(wide * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1.0)).astype(x.dtype)
+    index = jnp.argmax(real, axis=1) if pool == "first" else real.shape[1] - 1 - jnp.argmax(real[:, ::-1], axis=1)
+    return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]
+
+
+ENCODER_HEAD: dict[type[config.Config], Callable[..., nnx.Module]] = {
+    config.MlmHead: MlmHead,
+    config.ClassifierHead: ClassifierHead,
+}

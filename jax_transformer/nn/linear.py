@@ -40,16 +40,17 @@ class Linear(nnx.Module):
 
 
 class Embed(nnx.Module):
-    """A table of one row per token id, usable in both directions."""
+    """A table of one row per id (token, position, type, bucket); that of tokens is usable in both directions."""
 
-    def __init__(self, vocab_size: int, d_model: int, make: Maker):
-        self.embedding = make.normal((vocab_size, d_model), ("vocab", "embed"))
+    def __init__(self, rows: int, width: int, make: Maker, axes: tuple[str, str] = ("vocab", "embed")):
+        self.embedding = make.normal((rows, width), axes)
+        self.split_rows = axes[0] if axes[0] == "vocab" else None
         self.compute_dtype = make.dtype.compute
 
     def __call__(self, ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Look up rows. The caller has checked the ids: a gather would clamp one that is out of range."""
         # The gather wants whole rows: left sharded over D, the partitioner would rematerialise the table.
-        table = constrain(self.embedding[...].astype(self.compute_dtype), "vocab", None)
+        table = constrain(self.embedding[...].astype(self.compute_dtype), self.split_rows, None)
         return table[ids]
 
     def attend(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:

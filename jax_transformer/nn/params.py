@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Key
 
-from jax_transformer.config import Dtype
+from jax_transformer.config import Dtype, Init, Model
 
 Params = dict[str, jax.Array]
 
@@ -38,6 +38,17 @@ class Maker:
         self.dtype = dtype
         self.std = std
         self.residual_std = residual_std
+
+    @staticmethod
+    def of_model(c: Model, key: Key[Array, ""]) -> "Maker":
+        """The recipe of a model's ``dtype`` and ``init``, for what lies outside its stacks."""
+        return Maker(key, c.dtype, c.init.std, c.init.std)
+
+    def of_stack(self, c: Init, num_layers: int) -> "Maker":
+        """The same recipe for a stack: each branch's last projection has its std divided by ``sqrt(2 * num_layers)`` if so
+        configured. Draws from the same stream."""
+        residual_std = c.std / (2 * num_layers) ** 0.5 if c.depth_scaled else c.std
+        return Maker(self.rngs.params(), self.dtype, self.std, residual_std)
 
     def with_key(self, key: Key[Array, ""]) -> "Maker":
         """The same recipe with other randomness."""

@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float
 
 from jax_transformer.ops.dropout import Noise, drop_path, dropout
+from jax_transformer.ops.precision import at_least_float32
 
 
 def add_branch(
@@ -10,8 +11,11 @@ def add_branch(
     branch: Float[Array, "B T D"],
     rates: tuple[float, Float[Array, ""] | None],
     noise: Noise | None,
+    scale: float = 1.0,
 ) -> Float[Array, "B T D"]:
-    """``x + drop_path(dropout(branch))`` with ``rates = (dropout, drop_path)``."""
+    """``x + drop_path(dropout(scale * branch))`` with ``rates = (dropout, drop_path)``; the product is rounded once."""
+    if scale != 1.0:
+        branch = (branch.astype(at_least_float32(branch.dtype)) * scale).astype(branch.dtype)
     if noise is None:
         return x + branch
     branch = dropout(branch, rates[0], noise.fold(0))

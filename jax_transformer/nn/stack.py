@@ -1,7 +1,7 @@
 """Depth: a repeating pattern of blocks, stacked over its repeats and run by one scan."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, Int
 from jax_transformer import config
 from jax_transformer.nn.attention.cache import KVCache
 from jax_transformer.nn.block import Block
+from jax_transformer.nn.context import Context
 from jax_transformer.nn.params import Maker
+from jax_transformer.nn.position import T5Bias
 from jax_transformer.nn.tap import SILENT, Tap
 from jax_transformer.ops.dropout import Noise
-from jax_transformer.ops.mask import Mask
 
 REMAT_POLICY = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -27,10 +28,11 @@ REMAT_POLICY = {
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StackCache:
-    """Layer caches in the shape of the stack: one per slot with a leading axis of repeats, then the remainder."""
+    """Something per layer in the shape of the stack: first layers, slots with a leading axis of repeats, the remainder."""
 
-    slots: tuple[KVCache, ...]
-    tail: tuple[KVCache, ...]
+    first: tuple[Any, ...]
+    slots: tuple[Any, ...]
+    tail: tuple[Any, ...]
 
 
 @jax.tree_util.register_dataclass
@@ -41,7 +43,8 @@ class _Layer:
     block: Block
     drop_path: Float[Array, "*R"] | None
     noise: Noise | None
-    cache: KVCache | None
+    cache: Any
+    source: KVCache | None
 
 
 _Result = tuple[Any, dict[str, jax.Array] | None]
@@ -49,85 +52,108 @@ _Result = tuple[Any, dict[str, jax.Array] | None]
 
 
 class Stack(nnx.Module):
-    """``num_layers`` blocks: P slots of ``num_layers // P`` stacked repeats, then a tail of the remaining blocks.
+    """``num_layers`` blocks: F first ones, then P slots of R stacked repeats, then a tail of the remaining blocks.
 
-    Slot ``s`` at repeat ``r`` is layer ``r * P + s``. Compile time does not depend on the number of repeats.
+    Slot ``s`` at repeat ``r`` is layer ``F + r * P + s``. Compile time does not depend on the number of repeats.
     """
 
     def __init__(self, c: config.Stack, d_model: int, make: Maker):
-        period = len(c.pattern)
-        self.repeats, rest = divmod(c.num_layers, period)
+        start, period = len(c.first), len(c.period)
+        self.repeats, rest = divmod(c.num_layers - start, period)
         keys = jax.random.split(make.rngs.params(), c.num_layers)
-        slot_keys = keys[: self.repeats * period].reshape(self.repeats, period)
+        covered = start + self.repeats * period
+        slot_keys = keys[start:covered].reshape(self.repeats, period)
 
         def build(block: config.Block) -> Callable[[jax.Array], Block]:
             return lambda key: Block(block, d_model, make.with_key(key))
 
-        slots = [jax.vmap(build(block))(slot_keys[:, s]) for s, block in enumerate(c.pattern) if self.repeats]
-        self.slots = nnx.List(slots)
-        self.tail = nnx.List([build(c.pattern[i])(keys[self.repeats * period + i]) for i in range(rest)])
+        self.first = nnx.List([build(block)(keys[i]) for i, block in enumerate(c.first)])
+        self.slots = nnx.List([jax.vmap(build(block))(slot_keys[:, s]) for s, block in enumerate(c.period) if self.repeats])
+        self.tail = nnx.List([build(c.period[i])(keys[covered + i]) for i in range(rest)])
+        self.shared_bias = None if c.shared_bias is None else T5Bias(c.shared_bias, (c.shared_bias_heads, 0), make)
         self.config = c
 
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        mask: Mask,
+        context: Context,
         *,
         noise: Noise | None = None,
         cache: tuple[StackCache, Int[Array, ""]] | None = None,
+        sources: StackCache | None = None,
         tap: Tap = SILENT,
     ) -> tuple[Float[Array, "B T D"], StackCache | None]:
-        """Run every layer in order. ``cache`` is the layers' memory and the slot where the new tokens go."""
-        slots, tail = self._layers(noise, None if cache is None else cache[0])
+        """Run every layer in order. ``cache`` is the layers' memory and the slot where the new tokens go; ``sources`` are the
+        keys and values of the cross-attentions, where they are known already."""
+        if self.shared_bias is not None:
+            context = replace(context, shared_bias=self.shared_bias.bias(context))
+        layers = self._layers(noise, None if cache is None else cache[0], sources)
 
         def run(x: jax.Array, layers: tuple[_Layer, ...]) -> tuple[jax.Array, tuple[_Result, ...]]:
             results = []
             for layer in layers:
                 taps = None if tap.values is None else {}
-                layer_cache = None if cache is None or layer.cache is None else (layer.cache, cache[1])
-                x, new = layer.block(x, mask, drop_path=layer.drop_path, noise=layer.noise, cache=layer_cache, tap=Tap(taps))
+                memory = None if cache is None or layer.cache is None else (layer.cache, cache[1])
+                shares = {"drop_path": layer.drop_path, "noise": layer.noise, "cache": memory, "source": layer.source}
+                x, new = layer.block(x, context, **shares, tap=Tap(taps))
                 results.append((new, taps))
             return x, tuple(results)
 
         if self.config.remat != "none":
             # Inside a scan the loop already keeps the recomputation apart; between unrolled layers only a barrier does.
             run = jax.checkpoint(run, policy=REMAT_POLICY[self.config.remat], prevent_cse=self.config.unroll)
-        x, slot_results = self._repeat(run, x, slots)
-        tail_results = []
-        for layer in tail:
-            x, results = run(x, (layer,))
-            tail_results.extend(results)
-        self._report(slot_results, tail_results, tap)
+        x, first = _one_by_one(run, x, layers.first)
+        x, slots = self._repeat(run, x, layers.slots)
+        x, tail = _one_by_one(run, x, layers.tail)
+        self._report(StackCache(first, slots, tail), tap)
         if cache is None:
             return x, None
-        return x, StackCache(tuple(new for new, _ in slot_results), tuple(new for new, _ in tail_results))
+        return x, StackCache(*(tuple(new for new, _ in part) for part in (first, slots, tail)))
 
     def empty_cache(self, batch: int, length: int) -> StackCache:
         """Room for ``length`` tokens in each of ``batch`` rows, in every layer."""
 
-        def stacked(block: Block) -> KVCache:
+        def stacked(block: Block) -> Any:
             one = block.attn.empty_cache(batch, length)
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (self.repeats, *leaf.shape)), one)
 
-        slots = tuple(stacked(block) for block in self.slots)
-        return StackCache(slots, tuple(block.attn.empty_cache(batch, length) for block in self.tail))
+        def plain(block: Block) -> Any:
+            return block.attn.empty_cache(batch, length)
 
-    def _layers(self, noise: Noise | None, memory: StackCache | None) -> tuple[tuple[_Layer, ...], tuple[_Layer, ...]]:
+        return StackCache(*(tuple(map(f, part)) for f, part in zip((plain, stacked, plain), self._parts(), strict=True)))
+
+    def read_source(self, source: Float[Array, "B S D"]) -> StackCache:
+        """Keys and values of every layer's cross-attention over the encoder's output; None for a layer without one."""
+
+        def read(block: Block) -> KVCache | None:
+            return None if block.cross_attn is None else block.cross_attn.keys_values(source)
+
+        return StackCache(*(tuple(map(f, part)) for f, part in zip((read, jax.vmap(read), read), self._parts(), strict=True)))
+
+    def _parts(self) -> tuple[Any, Any, Any]:
+        return self.first, self.slots, self.tail
+
+    def _layers(self, noise: Noise | None, memory: StackCache | None, sources: StackCache | None) -> StackCache:
         """Every layer with its own share of what varies with depth."""
-        c, period = self.config, len(self.config.pattern)
+        c, start, period = self.config, len(self.config.first), len(self.config.period)
         rates = jnp.asarray(c.drop_path_rates(), jnp.float32) if c.drop_path and noise is not None else None
         noises = None if noise is None else noise.split(c.num_layers)
+        covered = start + self.repeats * period
 
-        def layer(block: Block, index: int | slice, cache: KVCache | None) -> _Layer:
-            rate, own_noise = jax.tree.map(lambda leaf: leaf[index], (rates, noises))
-            return _Layer(block, rate, own_noise, cache)
+        def layers(name: str, indices: list[Any]) -> tuple[_Layer, ...]:
+            blocks = getattr(self, name)
+            caches, kept = ((None,) * len(blocks) if given is None else getattr(given, name) for given in (memory, sources))
+            result = []
+            for block, index, cache, source in zip(blocks, indices, caches, kept, strict=True):
+                rate, own_noise = jax.tree.map(lambda leaf, i=index: leaf[i], (rates, noises))
+                result.append(_Layer(block, rate, own_noise, cache, source))
+            return tuple(result)
 
-        covered = self.repeats * period
-        slot_caches = (None,) * period if memory is None else memory.slots
-        tail_caches = (None,) * period if memory is None else memory.tail
-        slots = [layer(block, slice(s, covered, period), slot_caches[s]) for s, block in enumerate(self.slots)]
-        tail = [layer(block, covered + i, tail_caches[i]) for i, block in enumerate(self.tail)]
-        return tuple(slots), tuple(tail)
+        return StackCache(
+            layers("first", list(range(start))),
+            layers("slots", [slice(start + s, covered, period) for s in range(len(self.slots))]),
+            layers("tail", list(range(covered, c.num_layers))),
+        )
 
     def _repeat(self, run: Callable, x: jax.Array, slots: tuple[_Layer, ...]) -> tuple[jax.Array, tuple[_Result, ...]]:
         """Run the slots once per repeat, by one scan or, if asked for, one after the other."""
@@ -142,12 +168,23 @@ class Stack(nnx.Module):
             results.append(result)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
-    def _report(self, slot_results: tuple[_Result, ...], tail_results: list[_Result], tap: Tap) -> None:
+    def _report(self, results: StackCache, tap: Tap) -> None:
         """Give every layer's values to the tap, under the layer's number."""
-        period = len(self.config.pattern)
-        for layer in range(self.config.num_layers if tap.values is not None else 0):
-            repeat, slot = divmod(layer, period)
-            stacked = repeat < self.repeats
-            _, taps = slot_results[slot] if stacked else tail_results[slot]
+        if tap.values is None:
+            return
+        period, start = len(self.config.period), len(self.config.first)
+        for layer in range(self.config.num_layers):
+            repeat, slot = divmod(layer - start, period)
+            stacked = 0 <= repeat < self.repeats
+            part = results.slots if stacked else results.first if layer < start else results.tail
+            _, taps = part[layer if layer < start else slot]
             for name, value in (taps or {}).items():
                 tap.child(f"layers.{layer}")(name, value[repeat] if stacked else value)
+
+
+def _one_by_one(run: Callable, x: jax.Array, layers: tuple[_Layer, ...]) -> tuple[jax.Array, tuple[_Result, ...]]:
+    results = []
+    for layer in layers:
+        x, result = run(x, (layer,))
+        results.extend(result)
+    return x, tuple(results)

@@ -1,6 +1,6 @@
 """Who sees whom, as data: positions and segments per token, turned into booleans only inside the kernel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -20,27 +20,59 @@ class Mask:
     k_positions: Int[Array, "#B S"]
     q_segments: Int[Array, "B T"] | None = None
     k_segments: Int[Array, "B S"] | None = None
+    causal: bool = field(default=True, metadata={"static": True})
+    """Whether a token sees only what is not later than itself."""
 
-    def allowed(self, window: int | None = None) -> Bool[Array, "#B T S"]:
-        """True where query t may see key s: same segment, not later, and with a window among the last ``window`` tokens,
-        itself included (``0 <= q_position - k_position < window``)."""
-        distance = self.q_positions[:, :, None] - self.k_positions[:, None, :]
-        seen = distance >= 0
+    def allowed(self, window: int | None = None, sink_tokens: int = 0) -> Bool[Array, "#B T S"]:
+        """True where query t may see key s: same segment, if causal not later, and inside the window.
+
+        The window is ``0 <= q_position - k_position < window`` if causal, else ``|q_position - k_position| <= window``; the
+        first ``sink_tokens`` positions of a segment are seen from beyond it.
+        """
+        distance = -self.offsets()
+        seen = distance >= 0 if self.causal else jnp.ones_like(distance, bool)
         if window is not None:
-            seen = seen & (distance < window)
+            near = distance < window if self.causal else jnp.abs(distance) <= window
+            seen = seen & (near | (self.k_positions[:, None, :] < sink_tokens))
         if self.q_segments is not None and self.k_segments is not None:
-            same = self.q_segments[:, :, None] == self.k_segments[:, None, :]
-            seen = seen & same & (self.k_segments[:, None, :] != 0)
+            seen = seen & self._same_segment()
         return seen
+
+    def offsets(self) -> Int[Array, "#B T S"]:
+        """``k_position - q_position``: how far after query t key s is."""
+        return self.k_positions[:, None, :] - self.q_positions[:, :, None]
+
+    def lengths(self) -> Int[Array, "#B T"]:
+        """Tokens in the segment of each query, as far as the keys know them."""
+        if self.q_segments is None or self.k_segments is None:
+            return jnp.broadcast_to(jnp.max(self.k_positions, axis=1, keepdims=True) + 1, self.q_positions.shape)
+        return jnp.max(jnp.where(self._same_segment(), self.k_positions[:, None, :], 0), axis=-1) + 1
+
+    def _same_segment(self) -> Bool[Array, "B T S"]:
+        assert self.q_segments is not None
+        assert self.k_segments is not None
+        same = self.q_segments[:, :, None] == self.k_segments[:, None, :]
+        return same & (self.k_segments[:, None, :] != 0)
 
 
 def causal_mask(length: int, segments: Int[Array, "B T"] | None = None) -> Mask:
-    """Mask of a whole sequence over itself."""
-    if segments is None:
-        positions = jnp.arange(length, dtype=jnp.int32)[None, :]
-        return Mask(positions, positions)
-    positions = segment_positions(segments)
-    return Mask(positions, positions, segments, segments)
+    """Mask of a whole sequence over itself, each token seeing those before it."""
+    return _over_itself(length, segments, causal=True)
+
+
+def bidirectional_mask(length: int, segments: Int[Array, "B T"] | None = None) -> Mask:
+    """Mask of a whole sequence over itself, each token seeing all of its segment."""
+    return _over_itself(length, segments, causal=False)
+
+
+def cross_mask(queries: Mask, keys: Mask) -> Mask:
+    """Mask from the queries of one sequence to the keys of another: segments of the same number see one another."""
+    q_segments, k_segments = queries.q_segments, keys.k_segments
+    if q_segments is None and k_segments is not None:
+        q_segments = jnp.ones((k_segments.shape[0], queries.q_positions.shape[1]), jnp.int32)
+    if k_segments is None and q_segments is not None:
+        k_segments = jnp.ones((q_segments.shape[0], keys.k_positions.shape[1]), jnp.int32)
+    return Mask(queries.q_positions, keys.k_positions, q_segments, k_segments, causal=False)
 
 
 def segment_positions(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
@@ -49,3 +81,11 @@ def segment_positions(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
     changes = segments[:, 1:] != segments[:, :-1]
     starts = jnp.pad(jnp.where(changes, index[:, 1:], 0), ((0, 0), (1, 0)))
     return index - jax.lax.cummax(starts, axis=1)
+
+
+def _over_itself(length: int, segments: Int[Array, "B T"] | None, causal: bool) -> Mask:
+    if segments is None:
+        positions = jnp.arange(length, dtype=jnp.int32)[None, :]
+        return Mask(positions, positions, causal=causal)
+    positions = segment_positions(segments)
+    return Mask(positions, positions, segments, segments, causal)

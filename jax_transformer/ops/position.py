@@ -13,16 +13,22 @@ def rope_frequencies(base: float, rotary_dim: int) -> np.ndarray:
 
 
 def apply_rope(
-    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], frequencies: np.ndarray, layout: str
+    x: Float[Array, "B T N H"],
+    positions: Int[Array, "#B T"],
+    frequencies: np.ndarray | Float[Array, "#B T P"],
+    layout: str,
+    magnitude: float = 1.0,
 ) -> Float[Array, "B T N H"]:
-    """Rotate the first ``2 * len(frequencies)`` dimensions of each head by ``position * frequency``; pass the rest through.
+    """Rotate the first dimension pairs of each head by ``position * frequency``, times ``magnitude``; pass the rest through.
 
-    Angles are float32 at least: bfloat16 positions would collide above 256.
+    ``frequencies`` are [P] for all tokens, or of each token: the first ``2 P`` dimensions rotate. Angles are float32 at least:
+    bfloat16 positions would collide above 256.
     """
-    half = len(frequencies)
+    half = frequencies.shape[-1]
     dtype = at_least_float32(x.dtype)
-    angles = positions[..., None].astype(dtype) * jnp.asarray(frequencies, dtype)[None, None, :]
-    cos, sin = (f(angles)[:, :, None, :].astype(x.dtype) for f in (jnp.cos, jnp.sin))
+    each = jnp.asarray(frequencies, dtype)
+    angles = positions[..., None].astype(dtype) * (each[None, None, :] if each.ndim == 1 else each)
+    cos, sin = ((f(angles) * magnitude)[:, :, None, :].astype(x.dtype) for f in (jnp.cos, jnp.sin))
     rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
     if layout == "half":
         a, b = rotated[..., :half], rotated[..., half:]

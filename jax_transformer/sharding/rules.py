@@ -17,6 +17,15 @@ RULES: dict[str, str | None] = {
     "ffn": "tensor",
     "head_dim": None,
     "norm": None,
+    "scalar": None,
+    "positions": None,
+    "types": None,
+    "buckets": None,
+    "classes": None,
+    "table": None,
+    "hidden": None,
+    "q_rank": None,
+    "kv_rank": None,
 }
 """Data parallel, FSDP and tensor parallel at once: an axis of size 1 splits nothing."""
 

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,11 +17,12 @@ from jax_transformer.train.evaluate import Evaluation, evaluate
 from jax_transformer.train.folder import CHECKPOINTS, EXPORT, prepare_folder
 from jax_transformer.train.lock import RunLock
 from jax_transformer.train.metrics import MetricsWriter, plot_loss
+from jax_transformer.train.objective import Batch
 from jax_transformer.train.progress import Progress
 from jax_transformer.train.session import Session, open_session, restore_session
 from jax_transformer.train.signals import StopFlag
 from jax_transformer.train.state import init_state
-from jax_transformer.train.step import Batch, State, all_finite
+from jax_transformer.train.step import State, all_finite
 
 
 class TrainResult(NamedTuple):
@@ -130,7 +131,7 @@ class _Loop:
             self._settle()
             self.evaluation = self._evaluate(state)
         if self.evaluation is not None:
-            row |= {"validation_loss": self.evaluation.loss, "perplexity": self.evaluation.perplexity}
+            row |= self.evaluation.metrics()
         if row and _is_leader():
             self.metrics.write(done, row)
             self.progress.update(done, row)
@@ -164,7 +165,8 @@ class _Loop:
         self.skipped += 1
         found = f"step {step + 1}: loss {self.values['loss']}, gradient norm {self.values['grad_norm']}"
         path = self.folder / f"nonfinite_step_{step + 1}_process_{jax.process_index()}.npz"
-        np.savez(path, tokens=batch["tokens"], segments=batch["segments"])
+        arrays: dict[str, Any] = dict(batch)
+        np.savez(path, **arrays)
         if self.skipped > self.train.max_skipped_steps:
             raise NonFiniteError(
                 f"{found}: not finite, {self.skipped} such steps where train.max_skipped_steps={self.train.max_skipped_steps}; "

@@ -9,13 +9,11 @@ from jax_transformer.nn.params import ParamSpec
 
 
 def decay_mask(c: config.AdamW, specs: Mapping[str, ParamSpec]) -> dict[str, bool]:
-    """Which parameters decay: matmul weights, and the embedding if ``decay_embedding``; never a norm scale or a bias.
+    """Which parameters decay: matmul weights, and lookup tables if ``decay_embedding``; never a norm scale or a bias.
 
     Decided by what a parameter is and not by its rank: a norm scale stacked over layers is two-dimensional as well.
     """
-    return {
-        name: spec.contracted > 0 or (spec.axes == ("vocab", "embed") and c.decay_embedding) for name, spec in specs.items()
-    }
+    return {name: spec.contracted > 0 or (name.endswith(".embedding") and c.decay_embedding) for name, spec in specs.items()}
 
 
 def build_optimizer(

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 _FORMATS = {
     "loss": ("loss", "{:.4f}"),
     "validation_loss": ("val loss", "{:.4f}"),
+    "validation_accuracy": ("val acc", "{:.3f}"),
     "tokens_per_second": ("tok/s", "{:,.0f}"),
     "grad_norm": ("grad norm", "{:.3f}"),
     "learning_rate": ("lr", "{:.2e}"),

@@ -16,9 +16,10 @@ from jax_transformer.sharding.mesh import build_mesh
 from jax_transformer.sharding.rules import BATCH
 from jax_transformer.train.checkpoint import Checkpointer, Restored
 from jax_transformer.train.folder import DATA
+from jax_transformer.train.objective import Batch, has_segments
 from jax_transformer.train.schedule import Schedule, dropout_scale, learning_rate
 from jax_transformer.train.state import Recipe, make_recipe
-from jax_transformer.train.step import Batch, State, StepSettings, make_eval_step, make_train_step
+from jax_transformer.train.step import State, StepSettings, make_eval_step, make_train_step
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Session:
     corpus: Corpus
     loader: TrainLoader
     train_step: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
-    eval_step: Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
+    eval_step: Callable[[Any, Batch], dict[str, jax.Array]]
     learning_rate: Schedule
     batch_sharding: NamedSharding
 
@@ -54,10 +55,12 @@ def open_session(run: config.Run, folder: Path) -> Session:
     mesh = build_mesh(run.mesh)
     _check_batch(run, mesh)
     recipe = make_recipe(run, mesh)
-    corpus = open_corpus(run.data, folder / DATA, run.model.vocab_size)
-    loader = TrainLoader(corpus, run.train.batch_size, run.data.seed, jax.process_index(), jax.process_count())
-    segmented = run.data.packing == "documents"
-    settings = StepSettings(run.train.seed, run.train.accumulation, dropout_scale(run.train), segmented)
+    objective, segmented = run.effective_objective, has_segments(run)
+    start_token = run.model.start_token if isinstance(run.model, config.EncoderDecoder) else 0
+    corpus = open_corpus(run.data, folder / DATA, run.model.vocab_size, objective, start_token)
+    place = jax.process_index(), jax.process_count()
+    loader = TrainLoader(corpus, run.train.batch_size, run.data.seed, *place, corpus.corrupt)
+    settings = StepSettings(run.train.seed, run.train.accumulation, dropout_scale(run.train), segmented, objective)
     batch_sharding = NamedSharding(mesh, BATCH)
     replicated = NamedSharding(mesh, PartitionSpec())
     train_step = jax.jit(
@@ -67,7 +70,7 @@ def open_session(run: config.Run, folder: Path) -> Session:
         out_shardings=(recipe.shardings, replicated),
     )
     eval_step = jax.jit(
-        make_eval_step(recipe.skeleton, segmented=segmented),
+        make_eval_step(recipe.skeleton, segmented=segmented, objective=objective),
         in_shardings=(recipe.shardings["params"], batch_sharding),
         out_shardings=replicated,
     )

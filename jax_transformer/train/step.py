@@ -1,26 +1,24 @@
 """One training step, as a pure function of the state and a batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
+from jax_transformer import config
 from jax_transformer.nn.params import Params, with_params
 from jax_transformer.ops.dropout import Noise
-from jax_transformer.ops.loss import cross_entropy, next_token_weights
+from jax_transformer.ops.loss import cross_entropy
 from jax_transformer.ops.precision import at_least_float32
+from jax_transformer.train.objective import TASK, Batch
 from jax_transformer.train.schedule import Schedule
 
 State = dict[str, Any]
 """``params`` (flat dict), ``opt_state`` (optax), ``step`` (int32: steps taken)."""
-
-Batch = Mapping[str, Int[Array, "B T+1"]] | Mapping[str, Int[np.ndarray, "B T+1"]]
-"""``tokens`` and ``segments``; position t predicts position t + 1."""
 
 
 class StepSettings(NamedTuple):
@@ -31,16 +29,7 @@ class StepSettings(NamedTuple):
     dropout_scale: Schedule
     segmented: bool
     """Whether rows hold several documents or padding; a plain stream needs no segment mask."""
-
-
-def batch_loss(
-    model: nnx.Module, batch: Batch, *, segmented: bool, noise: Noise | None = None
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Summed next-token loss in nats and the number of tokens that it sums over."""
-    tokens, segments = jnp.asarray(batch["tokens"]), jnp.asarray(batch["segments"])
-    weights = next_token_weights(segments)
-    logits, _ = model(tokens[:, :-1], segments=segments[:, :-1] if segmented else None, noise=noise)
-    return cross_entropy(logits, tokens[:, 1:], weights), jnp.sum(weights)
+    objective: config.Objective = config.NextToken()
 
 
 def make_train_step(
@@ -48,8 +37,8 @@ def make_train_step(
 ) -> Callable[[State, Batch], tuple[State, dict[str, Array]]]:
     """``(state, batch) -> (state, metrics)`` for the abstract model ``skeleton``.
 
-    The loss is the mean over all real tokens of the batch, however they fall into micro-batches. Where the loss or the gradient
-    norm is not finite, parameters and optimizer state come back unchanged and ``metrics["finite"]`` is false.
+    The loss is the mean over all that the batch has to predict, however it falls into micro-batches. Where the loss or the
+    gradient norm is not finite, parameters and optimizer state come back unchanged and ``metrics["finite"]`` is false.
     """
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
@@ -70,11 +59,26 @@ def make_train_step(
     return step
 
 
-def make_eval_step(skeleton: nnx.Module, *, segmented: bool) -> Callable[[Params, Batch], tuple[Array, Array]]:
-    """``(params, batch) -> (summed loss, tokens)``, without dropout."""
-    return lambda params, batch: batch_loss(with_params(skeleton, params), batch, segmented=segmented)
+def make_eval_step(
+    skeleton: nnx.Module, *, segmented: bool, objective: config.Objective
+) -> Callable[[Params, Batch], dict[str, Array]]:
+    """``(params, batch) -> sums``, without dropout: ``loss`` in nats, ``tokens`` that it is the sum over, and of a
+    classification those that were ``correct``.
+    """
+    task = TASK[type(objective)]
+
+    def step(params: Params, batch: Batch) -> dict[str, Array]:
+        targets, weights = task.answers(batch)
+        logits = task.logits(with_params(skeleton, params), batch, segmented, None)
+        sums = {"loss": cross_entropy(logits, targets, weights), "tokens": jnp.sum(weights)}
+        if isinstance(objective, config.Classification):
+            sums["correct"] = jnp.sum(weights * (jnp.argmax(logits, axis=-1) == targets))
+        return sums
+
+    return step
 
 
+@jax.jit  # one program: hundreds of small ones at once have starved the threads of many fake devices on few cores
 def all_finite(params: Params) -> Array:
     """True if every parameter is a finite number."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in params.values()]))
@@ -84,11 +88,12 @@ def _accumulate(
     skeleton: nnx.Module, params: Params, batch: Batch, noise: Noise, settings: StepSettings
 ) -> tuple[Array, Array, Params]:
     """Mean loss over the batch's tokens, their number, and the gradients, summed over micro-batches."""
-    tokens = jnp.maximum(jnp.sum(next_token_weights(jnp.asarray(batch["segments"]))), 1.0)
+    task = TASK[type(settings.objective)]
+    tokens = jnp.maximum(jnp.sum(task.answers(batch)[1]), 1.0)
 
     def loss(params: Params, micro: Batch, noise: Noise) -> Array:
-        model = with_params(skeleton, params)
-        return batch_loss(model, micro, segmented=settings.segmented, noise=noise)[0] / tokens
+        logits = task.logits(with_params(skeleton, params), micro, settings.segmented, noise)
+        return cross_entropy(logits, *task.answers(micro)) / tokens
 
     if settings.accumulation == 1:
         value, grads = jax.value_and_grad(loss)(params, batch, noise)

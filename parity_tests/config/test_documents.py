@@ -22,7 +22,7 @@ REFUSED_YAML = {
     "anchor": ("a: &x 1\n", "1: anchors and aliases"),
     "alias": ("\na: *x\n", "2: anchors and aliases"),
     "bomb": ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "1: anchors and aliases"),
-    "merge key": ("d_model: 1\n<<: {a: 1}\n", "2: <<: unknown field"),
+    "merge key": ("kind: decoder\n<<: {a: 1}\n", "2: <<: unknown field"),
     "object tag": ("a: !!python/object/apply:os.system [ls]\n", "1: tag"),
     "custom tag": ("a: !x 1\n", "1: tag"),
     "two documents": ("a: 1\n---\nb: 1\n", "2: a second document"),

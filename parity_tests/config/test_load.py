@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from jax_transformer.config import Decoder, LayerNorm, RMSNorm, Run
+from jax_transformer.config import LayerNorm, Model, RMSNorm, Run
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.load import load_config, load_run, preset_names, save_config
 from jax_transformer.config.schema import json_schema
 from jax_transformer.config.strict_yaml import dump_yaml
+from jax_transformer.config.tree import classes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_and_survives_saving(name: str, tmp_path: Path):
     config = load_config(name)
-    assert isinstance(config, Run if name.startswith("runs/") else Decoder)
+    assert isinstance(config, Run if name.startswith("runs/") else classes(Model))
     assert isinstance(load_run(name), Run)
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == load_config(tmp_path) == config
@@ -81,7 +82,7 @@ def test_a_run_may_name_a_model_file_beside_it(tmp_path: Path):
         ("mini_tny", "run.yaml:1: model: 'mini_tny': no such config file, folder or preset; did you mean 'mini_tiny'?"),
         ("quickstart", "run.yaml:1: model: 'quickstart' is a run; wanted a model config"),
         ("{preset: mini_tiny, d_modle: 4}", "run.yaml:1: model.d_modle: unknown field; did you mean 'd_model'?"),
-        ("{preset: 3}", "run.yaml:1: model.preset: unknown field"),
+        ("{preset: 3}", "run.yaml:1: model.preset: got 3, wanted a name or path"),
         ("3", "run.yaml:1: model: got 3 (an integer), wanted a mapping"),
     ],
 )
@@ -93,7 +94,7 @@ def test_a_bad_value_in_a_named_model_is_refused_at_the_line_of_its_own_file(tmp
     (tmp_path / "mine.yaml").write_text(
         dump_yaml(load_config("mini_tiny").model_dump(mode="json")).replace("d_model: 128", "d_model: x")
     )
-    assert f"{tmp_path / 'mine.yaml'}:3: model.d_model: got 'x'" in refusal(write_run(tmp_path, "mine.yaml"))
+    assert f"{tmp_path / 'mine.yaml'}:2: model.d_model: got 'x'" in refusal(write_run(tmp_path, "mine.yaml"))
 
 
 def test_a_model_becomes_a_short_run():

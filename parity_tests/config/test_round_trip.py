@@ -34,7 +34,7 @@ def attentions(draw: st.DrawFn) -> dict[str, Any]:
         "scale": st.none() | st.floats(1e-3, 8),
         "dropout": RATE,
     }
-    heads = {"num_heads": kv_heads * group, "num_kv_heads": kv_heads, "head_dim": 2 * half}
+    heads = {"kind": "softmax", "num_heads": kv_heads * group, "num_kv_heads": kv_heads, "head_dim": 2 * half}
     return heads | draw(st.fixed_dictionaries({}, optional=optional))
 
 
@@ -42,6 +42,7 @@ BLOCK = st.fixed_dictionaries({"attention": attentions(), "ffn": FFN, "norm": NO
 
 MODEL = st.fixed_dictionaries(
     {
+        "kind": st.just("decoder"),
         "vocab_size": st.integers(259, 10**6),
         "d_model": COUNT,
         "max_length": st.just(10**6),

@@ -1,4 +1,4 @@
-"""One small model in both frameworks: a window, grouped and single key/value heads, layers without positions."""
+"""Small models in both frameworks: windows, grouped and single key/value heads, layers without positions or a source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +24,12 @@ from torch_reference.checkpoint import to_array, to_tensor
 from torch_reference.models import build_model as build_torch
 
 VOCAB, MAX_LENGTH, FULL_LENGTH = 29, 80, 40
+MAX_SOURCE, MAX_TARGET, START = 27, 21, 6
 GREEDY = c.Sampling(temperature=0.0)
 SAMPLED = c.Sampling(temperature=0.8, top_k=20, top_p=0.95, seed=3)
 PROMPTS = ([5, 11, 2, 28, 7, 7, 19], [4], [9, 0, 3, 1])
+WINDOWED = c.Softmax(num_heads=4, num_kv_heads=2, head_dim=6, window=5)
+BLIND = c.Softmax(num_heads=3, num_kv_heads=1, head_dim=8, position=c.NoPosition())
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Side:
 
     model: Any
     engine: ModuleType
-    forward: Callable[[np.ndarray], np.ndarray]
-    """Tokens [B, FULL_LENGTH] -> logits, in one pass without a cache."""
+    forward: Callable[..., np.ndarray]
+    """The model's inputs -> logits, in one pass without a cache."""
     draw: Callable[[np.ndarray, c.Sampling, int, int], np.ndarray]
     """``next_tokens`` of arrays."""
 
@@ -50,13 +53,11 @@ class Side:
 
 
 def model_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Decoder:
-    """The config of the model."""
+    """The config of the decoder."""
     norm = c.RMSNorm()
-    windowed = c.Softmax(num_heads=4, num_kv_heads=2, head_dim=6, window=5)
-    blind = c.Softmax(num_heads=3, num_kv_heads=1, head_dim=8, position=c.NoPosition())
     pattern = (
-        c.Block(attention=windowed, ffn=c.Glu(hidden_dim=20), norm=norm),
-        c.Block(attention=blind, ffn=c.Mlp(hidden_dim=18), norm=norm),
+        c.Block(attention=WINDOWED, ffn=c.Glu(hidden_dim=20), norm=norm),
+        c.Block(attention=BLIND, ffn=c.Mlp(hidden_dim=18), norm=norm),
     )
     return c.Decoder(
         vocab_size=vocab_size,
@@ -69,37 +70,66 @@ def model_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Decoder:
     )
 
 
+def source_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.EncoderDecoder:
+    """The config of the encoder-decoder: learned positions of the source, every other decoder layer reads it."""
+    norm = c.RMSNorm()
+    free = c.Softmax(num_heads=3, head_dim=4, position=c.NoPosition())
+    cross = c.CrossAttention(num_heads=4, num_kv_heads=2, head_dim=6)
+    reads = c.Block(attention=WINDOWED, cross_attention=cross, ffn=c.Glu(hidden_dim=20), norm=norm)
+    alone = c.Block(attention=BLIND, ffn=c.Mlp(hidden_dim=18), norm=norm)
+    encodes = c.Block(attention=free, ffn=c.Mlp(hidden_dim=22), norm=norm)
+    return c.EncoderDecoder(
+        vocab_size=vocab_size,
+        d_model=16,
+        max_source_length=MAX_SOURCE,
+        max_length=MAX_TARGET,
+        encoder=c.Tower(
+            embedding=c.Embedding(position=c.Learned()), stack=c.Stack(pattern=(encodes,), num_layers=2), final_norm=norm
+        ),
+        decoder=c.Tower(stack=c.Stack(pattern=(reads, alone), num_layers=3), final_norm=norm),
+        start_token=START,
+        head=c.Head(tied=False),
+        dtype=c.Dtype(param=dtype, compute=dtype, logits=dtype),
+    )
+
+
+def encoder_config(head: c.EncoderHead, vocab_size: int = VOCAB) -> c.Encoder:
+    """The config of an encoder."""
+    stack = c.Stack(pattern=(c.Block(attention=WINDOWED, ffn=c.Glu(hidden_dim=20), norm=c.RMSNorm()),), num_layers=2)
+    return c.Encoder(vocab_size=vocab_size, d_model=16, max_length=MAX_LENGTH, stack=stack, final_norm=None, head=head)
+
+
 @cache
-def side(framework: str, dtype: str = "float32") -> Side:
-    """The model in ``"jax"`` or ``"torch"``."""
-    config = model_config(dtype)
-    return (jax_side if framework == "jax" else torch_side)(config, weights(config))
+def side(framework: str, dtype: str = "float32", config: Callable[[str], c.Model] = model_config) -> Side:
+    """The decoder, or the model of another ``config``, in ``"jax"`` or ``"torch"``."""
+    own = config(dtype)
+    return (jax_side if framework == "jax" else torch_side)(own, weights(own))
 
 
-def weights(config: c.Decoder) -> Hub:
+def weights(config: c.Model) -> Hub:
     """Weights that decide: logits are far apart and differ from prompt to prompt."""
     shapes = {name: tuple(value.shape) for name, value in build_torch(config).state_dict().items()}
     return cast_all(perturb(shapes, seed=1), config.dtype.param)
 
 
-def jax_side(config: c.Decoder, hub: Hub) -> Side:
+def jax_side(config: c.Model, hub: Hub) -> Side:
     """The weights in JAX."""
     model = abstract_model(config)
     params = from_hub(hub, param_specs(model))
     model = with_params(model, {name: jnp.asarray(value) for name, value in params.items()})
-    forward = jax.jit(lambda model, tokens: model(tokens)[0])
+    forward = jax.jit(lambda model, inputs: model(**inputs)[0])
     draw = jax.jit(jax_sampler.next_tokens, static_argnums=1)
-    return Side(model, jax_engine, lambda tokens: np.asarray(forward(model, tokens)), lambda *a: np.asarray(draw(*a)))
+    return Side(model, jax_engine, lambda **inputs: np.asarray(forward(model, inputs)), lambda *a: np.asarray(draw(*a)))
 
 
-def torch_side(config: c.Decoder, hub: Hub) -> Side:
+def torch_side(config: c.Model, hub: Hub) -> Side:
     """The weights in PyTorch."""
     model = build_torch(config)
     model.load_state_dict({name: to_tensor(value.copy()) for name, value in hub.items()})
 
-    def forward(tokens: np.ndarray) -> np.ndarray:
+    def forward(**inputs: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return to_array(model(torch.from_numpy(tokens))[0])
+            return to_array(model(**{name: torch.from_numpy(value) for name, value in inputs.items()})[0])
 
     def draw(logits: np.ndarray, settings: c.Sampling, seed: int, step: int) -> np.ndarray:
         return to_array(torch_sampler.next_tokens(torch.from_numpy(logits), settings, seed, step))
@@ -111,13 +141,25 @@ def by_definition(
     side: Side, prompts: Any, settings: c.Sampling, max_new_tokens: int, num_tokens: int = VOCAB
 ) -> list[list[int]]:
     """What ``generate`` must return: every token drawn from one full forward pass over everything before it."""
+    if isinstance(side.model.config, c.EncoderDecoder):
+        source, segments = right_pad(prompts, MAX_SOURCE)
+        rest, prompts = {"source": source, "source_segments": segments}, [[START]] * len(prompts)
+    else:
+        rest = {}
     rows = [list(prompt) for prompt in prompts]
     for step in range(max_new_tokens):
-        tokens = np.zeros((len(rows), FULL_LENGTH), np.int32)
-        for b, row in enumerate(rows):
-            tokens[b, : len(row)] = row
-        logits = side.forward(tokens)
+        tokens, _ = right_pad(rows, min(FULL_LENGTH, side.model.config.max_length))
+        logits = side.forward(tokens=tokens, **rest)
         last = np.stack([logits[b, len(row) - 1, :num_tokens] for b, row in enumerate(rows)])
         for row, token in zip(rows, side.draw(last, settings, settings.seed, step), strict=True):
             row.append(int(token))
     return [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
+
+
+def right_pad(rows: Any, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows as [B, length], aligned at their beginnings, and their segments."""
+    tokens, segments = np.zeros((2, len(rows), length), np.int32)
+    for b, row in enumerate(rows):
+        tokens[b, : len(row)] = row
+        segments[b, : len(row)] = 1
+    return tokens, segments

@@ -14,7 +14,7 @@ import torch_reference.generate.text as torch_text
 from jax_transformer import config as c
 from jax_transformer.config.errors import DataError, UserError
 from jax_transformer.convert.pretrained import save_pretrained
-from parity_tests.generate.sides import GREEDY, jax_side, model_config, weights
+from parity_tests.generate.sides import GREEDY, MAX_SOURCE, jax_side, model_config, side, source_config, weights
 
 TEXTS = {"jax": jax_text, "torch": torch_text}
 FRAMEWORKS = pytest.mark.parametrize("framework", ["jax", "torch"])
@@ -32,12 +32,14 @@ def folder(tmp_path_factory):
     return path
 
 
-def pieces_of(text: ModuleType, backend: Tokenizer, ids: list[int], prompt: str = "p", stop: Any = ()) -> list[str]:
-    """What ``continue_text`` yields where the model draws ``ids``."""
+def pieces_of(
+    text: ModuleType, backend: Tokenizer, ids: list[int], prompt: str = "p", stop: Any = (), model: Any = None
+) -> list[str]:
+    """What ``continue_text`` yields where the model (default: some decoder) draws ``ids``."""
     tokenizer = jax_tokenizer.Tokenizer(backend) if text is jax_text else backend
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "stream", lambda *_, **__: iter(ids))
-        return list(text.continue_text(None, tokenizer, prompt, GREEDY, 99, stop))
+        return list(text.continue_text(model, tokenizer, prompt, GREEDY, 99, stop))
 
 
 @FRAMEWORKS
@@ -72,10 +74,11 @@ def test_text_is_shown_as_soon_as_no_stop_string_can_begin_in_it(framework):
 
 
 @FRAMEWORKS
-def test_a_decoder_that_strips_the_first_space_does_not_strip_the_continuation(framework):
+def test_a_decoder_that_strips_the_first_space_strips_that_of_a_target_and_not_of_a_continuation(framework):
     backend = Tokenizer(models.WordLevel({"▁hi": 0, "▁you": 1}, unk_token="▁hi"))
     backend.decoder = decoders.Metaspace()
     assert pieces_of(TEXTS[framework], backend, [1, 1]) == [" you", " you"]
+    assert pieces_of(TEXTS[framework], backend, [1, 1], model=side(framework, config=source_config).model) == ["you", " you"]
 
 
 @FRAMEWORKS
@@ -89,6 +92,21 @@ def test_folder_and_run_folder_give_the_models_own_tokens(framework, folder):
     assert BYTES.decode(BYTES.encode("hällo") + ids) == "hällo" + shown
     assert "".join(text.stream_text(folder.parent, "hällo", GREEDY, 16)) == shown
     assert shown[3] not in "".join(text.stream_text(folder, "hällo", GREEDY, 16, stop=[shown[3]]))
+
+
+@FRAMEWORKS
+def test_a_source_is_ended_and_the_target_stands_alone(framework, tmp_path):
+    text, config = TEXTS[framework], source_config(vocab_size=VOCAB)
+    side = jax_side(config, weights(config))
+    save_pretrained(side.model, tmp_path / "export", BYTES)
+    source = BYTES.encode("hällo")
+    ended, plain = side.generate([[*source, EOS], source], stop_tokens=[EOS], num_tokens=BYTES.vocab_size)
+    assert ended != plain
+    assert "".join(text.stream_text(tmp_path, "hällo", GREEDY, 16)) == BYTES.decode(ended)
+    with pytest.raises(DataError, match="the prompt is empty"):
+        text.stream_text(tmp_path, "", GREEDY, 4)
+    with pytest.raises(DataError, match=f"{MAX_SOURCE + 1} tokens exceed max_source_length"):
+        text.stream_text(tmp_path, "x" * MAX_SOURCE, GREEDY, 4)
 
 
 @FRAMEWORKS

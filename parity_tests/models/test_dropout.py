@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from jax_transformer.config import Decoder, Dtype
+from jax_transformer.config import Decoder, Dtype, Embedding
 from jax_transformer.convert.layout import from_hub, hub_entries
 from jax_transformer.models import abstract_model
 from jax_transformer.nn.params import param_specs, with_params
 from jax_transformer.ops.dropout import Noise
-from parity_tests.cases import attention, block, decoder
+from parity_tests.builders import attention, block, decoder
 from parity_tests.inputs import Hub, perturb
 from torch_reference.checkpoint import to_array, to_tensor
 from torch_reference.models import build_model as build_torch_model
@@ -56,13 +56,13 @@ def taps(request: pytest.FixtureRequest) -> Forward:
 
 
 def noisy_config(rate: float) -> Decoder:
-    return decoder(block(attention(dropout=rate), dropout=rate), embed_dropout=rate, dtype=DTYPE)
+    return decoder(block(attention(dropout=rate), dropout=rate), embedding=Embedding(dropout=rate), dtype=DTYPE)
 
 
 def test_the_mean_over_noise_is_the_evaluation(taps: Forward) -> None:
     """Up to the first nonlinearity behind each drop: the embedding, then the attention and its branch, one at a time."""
     for changed, tap in (
-        ({"embed_dropout": 0.3}, "embed"),
+        ({"embedding": Embedding(dropout=0.3)}, "embed"),
         ({"stack": decoder(block(attention(dropout=0.3))).stack}, "stack.layers.0.attn.mixed"),
         ({"stack": decoder(block(dropout=0.3)).stack}, "stack.layers.0.output"),
         (

@@ -10,7 +10,7 @@ from jax_transformer.config import Decoder, Dtype
 from jax_transformer.models import abstract_model, build_model
 from jax_transformer.nn.params import get_params, with_params
 from jax_transformer.ops.dropout import Noise
-from parity_tests.cases import attention, block, decoder
+from parity_tests.builders import attention, block, decoder
 
 TOKENS = np.asarray([[3, 1, 4, 1, 5], [2, 6, 5, 3, 5]])
 

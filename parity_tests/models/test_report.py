@@ -11,7 +11,7 @@ from jax_transformer.config.load import save_config
 from jax_transformer.convert.pretrained import save_pretrained
 from jax_transformer.models import build_model
 from parity_tests import ladder
-from parity_tests.cases import decoder
+from parity_tests.builders import decoder
 from parity_tests.report import LadderReport, Row, print_report
 from parity_tests.tolerances import relative_error
 

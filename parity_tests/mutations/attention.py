@@ -7,47 +7,49 @@ from torch import Tensor
 
 from jax_transformer import config as c
 from parity_tests.mutations.mutation import Mutation, on_forward, replacing
-from torch_reference.models import decoder as decoder_file
+from torch_reference.models import cache as cache_file
 from torch_reference.nn.attention import softmax as softmax_file
 from torch_reference.nn.attention.cache import KVCache
 from torch_reference.ops import mask as mask_file
 from torch_reference.ops.mask import Mask
 
 _ATTN = "stack.layers.0.attn"
-_MIXED = f"forward {_ATTN}.mixed"
+_MIXED = f"forward {_ATTN}.(probabilities|mixed)"
 _ALLOWED = Mask.allowed
 _ATTEND = softmax_file.softmax_attention
 _WRITE = KVCache.write
 
 
-def _tiled(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+def _tiled(q: Tensor, k: Tensor, v: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, Tensor]:
     groups = q.shape[2] // k.shape[2]
-    return _ATTEND(q, k.repeat(1, 1, groups, 1), v.repeat(1, 1, groups, 1), *rest)
+    return _ATTEND(q, k.repeat(1, 1, groups, 1), v.repeat(1, 1, groups, 1), *rest, **options)
 
 
-def _wide_window(self: Mask, window: int | None = None) -> Tensor:
-    return _ALLOWED(self, None if window is None else window + 1)
+def _wide_window(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
+    return _ALLOWED(self, None if window is None else window + 1, sink_tokens)
 
 
-def _leaking(self: Mask, window: int | None = None) -> Tensor:
-    return _ALLOWED(Mask(self.q_positions, self.k_positions), window)
+def _leaking(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
+    return _ALLOWED(Mask(self.q_positions, self.k_positions, causal=self.causal), window, sink_tokens)
 
 
-def _padding_seen(self: Mask, window: int | None = None) -> Tensor:
+def _padding_seen(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
     if self.k_segments is None:
-        return _ALLOWED(self, window)
-    return _ALLOWED(self, window) | (_leaking(self, window) & torch.eq(self.k_segments, 0)[:, None, :])
+        return _ALLOWED(self, window, sink_tokens)
+    return _ALLOWED(self, window, sink_tokens) | (
+        _leaking(self, window, sink_tokens) & torch.eq(self.k_segments, 0)[:, None, :]
+    )
 
 
-def _padding_sees(self: Mask, window: int | None = None) -> Tensor:
+def _padding_sees(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
     if self.q_segments is None:
-        return _ALLOWED(self, window)
+        return _ALLOWED(self, window, sink_tokens)
     both = torch.eq(self.q_segments, 0)[:, :, None] & torch.eq(self.k_segments, 0)[:, None, :]
-    return _ALLOWED(self, window) | (_leaking(self, window) & both)
+    return _ALLOWED(self, window, sink_tokens) | (_leaking(self, window, sink_tokens) & both)
 
 
-def _future_seen(self: Mask, window: int | None = None) -> Tensor:
-    seen = _ALLOWED(self, window)
+def _future_seen(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
+    seen = _ALLOWED(self, window, sink_tokens)
     return seen | seen.transpose(1, 2) if seen.shape[1] == seen.shape[2] else seen
 
 
@@ -100,7 +102,7 @@ def _decoding() -> list[Mutation]:
             for name, change in writes.items()
         ),
         *(
-            Mutation(name, "everything", patch=replacing(decoder_file, "Mask", change), first=first)
+            Mutation(name, "everything", patch=replacing(cache_file, "Mask", change), first=first)
             for name, change in masks.items()
         ),
     ]

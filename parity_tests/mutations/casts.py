@@ -13,12 +13,12 @@ from torch_reference.nn.attention import softmax as softmax_file
 _NORM, _ATTN = "casts stack.layers.0.attn_norm", "casts stack.layers.0.attn"
 
 
-def _cast_last(x: Tensor, scale: Tensor, eps: float) -> Tensor:
+def _cast_last(x: Tensor, scale: Tensor, eps: float, cast: str) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * scale.to(wide.dtype)).to(x.dtype)
 
 
-def _narrow_rms(x: Tensor, scale: Tensor, eps: float) -> Tensor:
+def _narrow_rms(x: Tensor, scale: Tensor, eps: float, cast: str) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * scale.to(x.dtype)
 
 
@@ -28,12 +28,15 @@ def _narrow_layer(x: Tensor, scale: Tensor, bias: Tensor | None, eps: float) -> 
     return normed if bias is None else normed + bias.to(x.dtype)
 
 
-def _narrow_softmax(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float, *rest: Any) -> Tensor:
+def _narrow_softmax(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float, **options: Any) -> tuple[Tensor, Tensor]:
     k, v = (x.repeat_interleave(q.shape[2] // k.shape[2], 2) for x in (k, v))
     scores = torch.einsum("BTNH,BSNH->BNTS", q, k) * scale
     seen = allowed[:, None]
     probabilities = torch.softmax(torch.where(seen, scores, torch.finfo(q.dtype).min), -1)
-    return torch.einsum("BNTS,BSNH->BTNH", torch.where(seen, probabilities, 0.0).to(v.dtype), v)
+    probabilities = torch.where(seen, probabilities, 0.0)
+    return torch.einsum("BNTS,BSNH->BTNH", probabilities.to(v.dtype), v), probabilities.to(
+        torch.promote_types(q.dtype, torch.float32)
+    )
 
 
 _ROTATE = position_file.apply_rope

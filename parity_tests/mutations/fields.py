@@ -1,6 +1,6 @@
 """Wrong values of config fields, and the fields that have none."""
 
-from parity_tests.mutations.mutation import Mutation
+from parity_tests.mutations.mutation import Mutation, on_field
 
 _FIRST = "stack.pattern.0"
 _SECOND = "stack.pattern.1"
@@ -8,8 +8,7 @@ _STRUCTURE = "structure"
 
 
 def _field(owner: str, path: str, value: object, first: str = "", base: str = "everything", label: str = "") -> Mutation:
-    name = path.rpartition(".")[2]
-    return Mutation(f"{owner}.{name}{label}", base, ((path, value),), first=first)
+    return on_field(base, owner, path, value, first, label)
 
 
 def _attention() -> list[Mutation]:
@@ -20,11 +19,23 @@ def _attention() -> list[Mutation]:
         _field("Softmax", f"{path}.head_dim", 6, _STRUCTURE),
         _field("Softmax", f"{path}.qkv_bias", False, _STRUCTURE),
         _field("Softmax", f"{path}.o_bias", False, _STRUCTURE),
-        _field("Softmax", f"{path}.scale", 0.35, r"forward stack.layers.0.attn.mixed", label=" default to nearly the same"),
-        _field("Softmax", f"{_SECOND}.attention.scale", None, r"forward stack.layers.1.attn.mixed", label=" dropped"),
-        _field("Softmax", f"{path}.window", 2, r"forward stack.layers.0.attn.mixed", label=" one less"),
-        _field("Softmax", f"{path}.window", 4, r"forward stack.layers.0.attn.mixed", label=" one more"),
-        _field("Softmax", f"{path}.window", None, r"forward stack.layers.0.attn.mixed", label=" dropped"),
+        _field(
+            "Softmax",
+            f"{path}.scale",
+            0.35,
+            r"forward stack.layers.0.attn.(probabilities|mixed)",
+            label=" default to nearly the same",
+        ),
+        _field(
+            "Softmax",
+            f"{_SECOND}.attention.scale",
+            None,
+            r"forward stack.layers.1.attn.(probabilities|mixed)",
+            label=" dropped",
+        ),
+        _field("Softmax", f"{path}.window", 2, r"forward stack.layers.0.attn.(probabilities|mixed)", label=" one less"),
+        _field("Softmax", f"{path}.window", 4, r"forward stack.layers.0.attn.(probabilities|mixed)", label=" one more"),
+        _field("Softmax", f"{path}.window", None, r"forward stack.layers.0.attn.(probabilities|mixed)", label=" dropped"),
         _field("Rope", f"{path}.position.base", 51.0, r"forward stack.layers.0.attn.q"),
         _field("Rope", f"{path}.position.fraction", 1.0, r"forward stack.layers.0.attn.q"),
         _field("Rope", f"{path}.position.layout", "interleaved", r"forward stack.layers.0.attn.q"),
@@ -67,7 +78,9 @@ def _model() -> list[Mutation]:
         _field("Dtype", "dtype.logits", "bfloat16", r"forward logits"),
         _field("Init", "init.std", 0.03, r"init"),
         _field("Init", "init.depth_scaled", False, r"init standard deviation of residual"),
-        Mutation("Stack.pattern in another order", "square", _swapped(), first=r"forward stack.layers.0.attn.mixed"),
+        Mutation(
+            "Stack.pattern in another order", "square", _swapped(), first=r"forward stack.layers.0.attn.(probabilities|mixed)"
+        ),
     ]
 
 
@@ -79,14 +92,13 @@ FIELD_MUTATIONS = [*_attention(), *_ffn(), *_model()]
 
 WITHOUT_MUTATION = {
     "kind": "names the class; the mutations of classes swap them",
-    "Block.placement": "has one value",
-    "Block.dropout": "needs noise, which differs between the frameworks: its statistics are tested",
-    "Softmax.dropout": "the same",
-    "Decoder.embed_dropout": "the same",
+    "dropout": "needs noise, which differs between the frameworks: its statistics are tested",
     "Stack.drop_path": "the same",
     "Stack.drop_path_schedule": "the same",
     "Stack.remat": "decides how, not what is computed: a test compares every policy",
     "Stack.unroll": "the same",
-    "Decoder.max_length": "only refuses longer sequences",
+    "max_length": "only refuses longer sequences",
+    "EncoderDecoder.max_source_length": "the same",
+    "EncoderDecoder.start_token": "is read by the data and by generation, not by the model",
 }
 """Field -> why no wrong value of it can be seen by the ladder. Fields that hold another config are covered by its fields."""

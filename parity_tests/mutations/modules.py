@@ -11,7 +11,6 @@ from parity_tests.mutations.mutation import Mutation, on_forward, replacing
 from torch_reference.nn import heads as heads_file
 from torch_reference.nn import norm as norm_file
 from torch_reference.nn.ffn.glu import Glu
-from torch_reference.ops.activation import ACTIVATION
 
 _LAYER, _SECOND = "stack.layers.0", "stack.layers.1"
 
@@ -65,11 +64,11 @@ def _identity(module: Any, forward: Any, x: Tensor) -> Tensor:
     return x
 
 
-def _eps_outside(x: Tensor, scale: Tensor, eps: float) -> Tensor:
+def _eps_outside(x: Tensor, scale: Tensor, eps: float, cast: str) -> Tensor:
     return x / (torch.sqrt(torch.mean(torch.square(x), dim=-1, keepdim=True)) + eps) * scale
 
 
-def _centred(x: Tensor, scale: Tensor, eps: float) -> Tensor:
+def _centred(x: Tensor, scale: Tensor, eps: float, cast: str) -> Tensor:
     return functional.layer_norm(x, scale.shape, scale, None, eps)
 
 
@@ -103,7 +102,7 @@ def _transposed(module: Any, forward: Any, x: Tensor) -> Tensor:
 
 
 def _swapped(self: Any, x: Tensor, tap: Any) -> Tensor:
-    hidden = self.gate_proj(x) * ACTIVATION[self.activation](self.up_proj(x))
+    hidden = self.gate_proj(x) * self.activation(self.up_proj(x))
     tap("hidden", hidden)
     return self.down_proj(hidden)
 

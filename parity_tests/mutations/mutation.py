@@ -1,4 +1,4 @@
-"""What a mutation is, and the few models in which every mutated feature is active."""
+"""What a mutation is."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,7 +10,7 @@ from torch import nn
 
 from jax_transformer import config as c
 from parity_tests import torch_side
-from parity_tests.cases import attention, block, decoder
+from parity_tests.mutations.bases import BASES
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Mutation:
     first: str = ""
     """What the first comparison out of budget must be, as a pattern for ``stage name``; empty: anything."""
 
-    def config(self) -> c.Decoder:
+    def config(self) -> c.Model:
         """What the torch half is built from."""
         config = BASES[self.base]
         for path, value in self.edits:
@@ -84,27 +84,7 @@ def on_training(change: Callable[[c.Train], c.Train]) -> Iterator[None]:
         yield
 
 
-def _everything() -> c.Decoder:
-    """All biases, both feed-forward kinds, both norms, partial rotation, a window, grouped heads, a tied head."""
-    first = block(
-        attention(head_dim=8, qkv_bias=True, o_bias=True, window=3, position=c.Rope(base=50.0, fraction=0.5)),
-        c.Glu(hidden_dim=14, activation="gelu_erf", bias=True),
-    )
-    second = block(
-        attention(num_kv_heads=3, window=5, scale=0.4),
-        c.Mlp(hidden_dim=9, activation="silu", bias=True),
-        c.LayerNorm(eps=1e-3),
-    )
-    dtype = c.Dtype(param="bfloat16", compute="bfloat16", logits="float32")
-    return decoder(first, second, num_layers=3, final_norm=c.LayerNorm(eps=1e-3), head=c.Head(bias=True), dtype=dtype)
-
-
-def _square() -> c.Decoder:
-    """Every matrix square, so that a transposed one has the right shape."""
-    attn = attention(num_heads=2, num_kv_heads=2, head_dim=4, position=c.Rope(base=50.0, layout="interleaved"))
-    blocks = [block(own, c.Glu(hidden_dim=8), c.LayerNorm(eps=1e-3)) for own in (attn, edited(attn, "window", 2))]
-    dtype = c.Dtype(param="float32", compute="bfloat16", logits="bfloat16")
-    return decoder(*blocks, num_layers=3, vocab_size=8, d_model=8, head=c.Head(tied=False, bias=True), dtype=dtype)
-
-
-BASES = {"everything": _everything(), "square": _square()}
+def on_field(base: str, owner: str, path: str, value: Any, first: str = "", label: str = "") -> Mutation:
+    """A wrong value of the field at a dotted path, named after its class."""
+    name = f"{owner}.{path.rpartition('.')[2]}{label}"
+    return Mutation(name, base, ((path, value),), first=first)

@@ -24,7 +24,13 @@ def decoder(remat: Remat) -> config.Decoder:
     stack = config.Stack(pattern=(block,), num_layers=3, drop_path=0.3, remat=remat)
     dtype = config.Dtype(param="float64", compute="float64", logits="float64")
     return config.Decoder(
-        vocab_size=7, d_model=6, max_length=5, stack=stack, final_norm=config.RMSNorm(), embed_dropout=0.3, dtype=dtype
+        vocab_size=7,
+        d_model=6,
+        max_length=5,
+        stack=stack,
+        final_norm=config.RMSNorm(),
+        embedding=config.Embedding(dropout=0.3),
+        dtype=dtype,
     )
 
 

@@ -13,6 +13,8 @@ TABLES = [
     ("nn.ffn", "FFN", config.Ffn),
     ("nn.norm", "NORM", config.Norm),
     ("nn.position", "POSITION", config.Position),
+    ("nn.absolute_position", "ABSOLUTE_POSITION", config.AbsolutePosition),
+    ("nn.heads", "ENCODER_HEAD", config.EncoderHead),
     ("models", "MODEL", config.Model),
 ]
 

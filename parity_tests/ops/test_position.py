@@ -1,5 +1,6 @@
 """Rotary position embedding."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,9 +17,11 @@ def frequencies(base: float = 100.0) -> np.ndarray:
     return ours
 
 
-def turned_by(package: str, x: np.ndarray, positions: np.ndarray, layout: str, dtype: str | None = None) -> np.ndarray:
+def turned_by(
+    package: str, x: np.ndarray, positions: np.ndarray, layout: str, dtype: str | None = None, magnitude: float = 1.0
+) -> np.ndarray:
     apply = operation(package, "position.apply_rope")
-    return array(apply(tensor(package, x, dtype), tensor(package, positions), frequencies(), layout))
+    return array(apply(tensor(package, x, dtype), tensor(package, positions), frequencies(), layout, magnitude))
 
 
 def rope(x: np.ndarray, positions: np.ndarray, layout: str) -> np.ndarray:
@@ -60,3 +63,45 @@ def test_bfloat16_positions_do_not_collide(package: str):
     x = np.tile([1.0, 0.0], (1, 2, 1, HEAD // 2))
     turned = turned_by(package, x, np.array([[1000, 1001]], np.int32), "interleaved", "bfloat16")
     np.testing.assert_allclose(turned[0, :, 0, 0], np.cos([1000.0, 1001.0]), atol=2**-8)
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_each_token_may_have_frequencies_of_its_own(layout: str, rng: np.random.Generator):
+    x, positions = rng.normal(size=(2, 5, 3, HEAD)), rng.integers(0, 50, (2, 5)).astype(np.int32)
+    own = frequencies() * rng.uniform(0.5, 1.0, (2, 5, 1))
+    results = [
+        array(operation(package, "position.apply_rope")(*(tensor(package, each) for each in (x, positions, own)), layout))
+        for package in PACKAGES
+    ]
+    np.testing.assert_allclose(results[1], results[0], **EXACT)
+    apply = operation("jax_transformer", "position.apply_rope")
+    for b, t in np.ndindex(2, 5):
+        one = apply(jnp.asarray(x[b : b + 1, t : t + 1]), jnp.asarray(positions[b : b + 1, t : t + 1]), own[b, t], layout)
+        np.testing.assert_allclose(results[0][b, t], np.asarray(one)[0, 0], **EXACT)
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_a_magnitude_multiplies_what_rotates_alone(layout: str, rng: np.random.Generator):
+    x, positions = rng.normal(size=(2, 5, 3, HEAD)), rng.integers(0, 50, (2, 5)).astype(np.int32)
+    once = rope(x, positions, layout)
+    for package in PACKAGES:
+        scaled = turned_by(package, x, positions, layout, magnitude=1.25)
+        np.testing.assert_allclose(scaled[..., :ROTARY], 1.25 * once[..., :ROTARY], **EXACT)
+        np.testing.assert_array_equal(scaled[..., ROTARY:], x[..., ROTARY:])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_magnitude_enters_before_sine_and_cosine_are_rounded(package: str):
+    # 1.004 alone would be 1 in bfloat16, and so would be its product with what is rounded already.
+    x, positions = np.tile([1.0, 0.0], (1, 64, 1, HEAD // 2)), np.arange(64, dtype=np.int32)[None]
+    first = turned_by(package, x, positions, "interleaved", "bfloat16", magnitude=1.004)[0, :, 0, 0]
+    want = np.asarray(jnp.asarray(np.cos(np.arange(64.0)) * 1.004, jnp.bfloat16), np.float64)
+    assert (first == want).mean() > 0.9  # float32 and float64 round a few differently
+    assert (first != turned_by(package, x, positions, "interleaved", "bfloat16")[0, :, 0, 0]).any()
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_both_packages_round_the_same_way_in_16_bits(layout: str, rng: np.random.Generator):
+    x, positions = rng.normal(size=(2, 50, 3, HEAD)), rng.integers(0, 2000, (2, 50)).astype(np.int32)
+    ours, theirs = (turned_by(package, x, positions, layout, "bfloat16", magnitude=1.1) for package in PACKAGES)
+    np.testing.assert_array_equal(theirs, ours)

@@ -1,20 +1,27 @@
-"""The decoding loop: one prefill, then a token per row and step over a preallocated cache."""
+"""The decoding loop: one prefill, then a token per row and step over a preallocated cache.
 
-from collections.abc import Iterator, Sequence
+A decoder's prefill fills the cache with the prompts; an encoder-decoder's encodes them, as the sources of its targets.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from jax_transformer import config
 from jax_transformer.config import Sampling
 from jax_transformer.config.errors import WeightsError
-from torch_reference.generate.request import Prompts, check_request, left_pad
+from torch_reference.generate.request import Prompts, check_request, left_pad, split_prompts
 from torch_reference.generate.sampler import next_tokens
+from torch_reference.models.cache import Cache
 from torch_reference.models.decoder import Decoder
+from torch_reference.models.encoder_decoder import EncoderDecoder
 
 
 def generate(
-    model: Decoder,
+    model: Decoder | EncoderDecoder,
     prompts: Prompts,
     *,
     settings: Sampling,
@@ -24,6 +31,7 @@ def generate(
 ) -> list[list[int]]:
     """Continues every prompt by up to ``max_new_tokens`` tokens; a row ends before the first of its ``stop_tokens``.
 
+    The prompts of an encoder-decoder are its sources: what it returns are their targets, without ``start_token``.
     Ids at or above ``num_tokens`` (a vocabulary padded beyond the tokenizer's) are never sampled. A row depends on its prompt,
     its index in the batch and the seed, and not on the other rows; greedy rows do not depend on the index either.
     Greedy tokens equal those of ``jax_transformer``; drawn ones have the same distribution.
@@ -39,7 +47,7 @@ def generate(
 
 
 def stream(
-    model: Decoder,
+    model: Decoder | EncoderDecoder,
     prompt: Sequence[int],
     *,
     settings: Sampling,
@@ -55,19 +63,21 @@ def stream(
 
 @torch.inference_mode()  # as a decorator: inside a generator, a context would reach the caller
 def _steps(
-    model: Decoder, prompts: Prompts, settings: Sampling, max_new_tokens: int, stop_tokens: Sequence[int], num_tokens: int
+    model: Decoder | EncoderDecoder,
+    prompts: Prompts,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop_tokens: Sequence[int],
+    num_tokens: int,
 ) -> Iterator[tuple[Int[Tensor, "B"], Bool[Tensor, "B"]]]:
     """Each step's token per row, and which rows are still running; ends when none is."""
     device = next(model.parameters()).device
-    # The last token of each prompt is left to the loop, whose step draws from its logits: the mirror of the JAX loop.
-    longest = max(len(prompt) for prompt in prompts)
-    tokens, segments = (torch.from_numpy(a).to(device) for a in left_pad([p[:-1] for p in prompts], longest - 1))
-    last = torch.tensor([int(prompt[-1]) for prompt in prompts], device=device)
+    read, first, _ = split_prompts(model.config, prompts)
+    tokens, segments = (torch.from_numpy(a).to(device) for a in left_pad(read, max(map(len, read))))
+    last = torch.tensor(first, device=device)
     stop = torch.tensor([int(token) for token in stop_tokens], device=device, dtype=last.dtype)
     running = torch.ones_like(last, dtype=torch.bool)
-    cache = model.empty_cache(len(prompts), longest - 1 + max_new_tokens)
-    if longest > 1:
-        _, cache = model.decode(tokens, cache, segments=segments)
+    cache = _READ[type(model.config)](model, tokens, segments, max_new_tokens)
     for step in range(max_new_tokens):
         logits, cache = model.decode(last[:, None], cache)
         logits = logits[:, 0, :num_tokens]
@@ -81,3 +91,16 @@ def _steps(
         if not running.any():
             return
         yield last, running
+
+
+def _read_prompts(model: Decoder, tokens: Int[Tensor, "B T"], segments: Int[Tensor, "B T"], room: int) -> Cache:
+    batch, length = tokens.shape
+    cache = model.empty_cache(batch, length + room)
+    return model.decode(tokens, cache, segments=segments)[1] if length else cache
+
+
+def _read_sources(model: EncoderDecoder, tokens: Int[Tensor, "B T"], segments: Int[Tensor, "B T"], room: int) -> Cache:
+    return model.start(tokens, source_segments=segments, length=room)
+
+
+_READ: dict[type[Any], Callable[..., Cache]] = {config.Decoder: _read_prompts, config.EncoderDecoder: _read_sources}

@@ -1,10 +1,11 @@
 """What a request for tokens must satisfy, checked on the host before anything runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from jax_transformer.config import Model
+from jax_transformer.config import ClassifierHead, Decoder, Encoder, EncoderDecoder, MlmHead, Model
 from jax_transformer.config.errors import DataError
 
 Prompts = Sequence[Sequence[int]]
@@ -15,9 +16,16 @@ def check_request(
 ) -> int:
     """The number of ids that may be sampled, ``num_tokens`` or the whole vocabulary.
 
-    Raises DataError for no prompts, an empty prompt, an id outside the vocabulary, ``max_new_tokens`` below 1, a ``num_tokens``
-    that the model does not have, and a prompt that with its new tokens exceeds ``max_length``.
+    Raises DataError for an encoder, no prompts, an empty prompt, an id outside the vocabulary, ``max_new_tokens`` below 1, a
+    ``num_tokens`` that the model does not have, and what exceeds its lengths. A decoder's prompt and its new tokens together
+    have at most ``max_length``; an encoder-decoder's prompt has at most ``max_source_length``, and its new tokens at most
+    ``max_length``: of the target it reads ``start_token`` and every token but the last.
     """
+    if isinstance(c, Encoder):
+        raise DataError(
+            "the model is an encoder, which reads whole texts and writes none: call it on the tokens, for logits over "
+            f"{_ANSWER[type(c.head)]}"
+        )
     if max_new_tokens < 1:
         raise DataError(f"max_new_tokens={max_new_tokens}: wanted at least 1")
     num_tokens = c.vocab_size if num_tokens is None else num_tokens
@@ -30,9 +38,20 @@ def check_request(
         raise DataError("prompts: got none, wanted at least one")
     for row, prompt in enumerate(prompts):
         _check_ids(prompt, c, f"prompts[{row}]")
-        _check_length(len(prompt), max_new_tokens, c, f"prompts[{row}]")
+        if not len(prompt):
+            raise DataError(f"prompts[{row}]: the prompt is empty, wanted at least one token")
+    _CHECK_LENGTHS[type(c)](c, [len(prompt) for prompt in prompts], max_new_tokens)
     _check_ids(stop_tokens, c, "stop_tokens")
     return num_tokens
+
+
+def split_prompts(c: Model, prompts: Prompts) -> tuple[Prompts, list[int], int]:
+    """What the model reads before the loop, the token of each row that the loop begins with, and the longest it can read.
+
+    A decoder reads a prompt but for its last token, which the loop begins with: its step draws from that token's logits, and
+    what comes before needs none. An encoder-decoder reads all of it as the source, and its target begins with ``start_token``.
+    """
+    return _SPLIT[type(c)](c, prompts)
 
 
 def left_pad(rows: Prompts, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,16 +75,42 @@ def _check_ids(ids: Sequence[int], c: Model, where: str) -> None:
         )
 
 
-def _check_length(length: int, max_new_tokens: int, c: Model, where: str) -> None:
-    if length == 0:
-        raise DataError(f"{where}: the prompt is empty, wanted at least one token to continue from")
-    if length >= c.max_length:
+def _check_continuations(c: Decoder, lengths: Sequence[int], max_new_tokens: int) -> None:
+    for row, length in enumerate(lengths):
+        if length >= c.max_length:
+            raise DataError(
+                f"prompts[{row}]: {length} tokens leave no room in max_length={c.max_length}; "
+                f"shorten the prompt by at least {length + 1 - c.max_length}"
+            )
+        if length + max_new_tokens > c.max_length:
+            raise DataError(
+                f"prompts[{row}]: {length} tokens + max_new_tokens={max_new_tokens} = {length + max_new_tokens} exceed "
+                f"max_length={c.max_length}; ask for at most {c.max_length - length} new tokens"
+            )
+
+
+def _check_sources(c: EncoderDecoder, lengths: Sequence[int], max_new_tokens: int) -> None:
+    for row, length in enumerate(lengths):
+        if length > c.max_source_length:
+            raise DataError(
+                f"prompts[{row}]: {length} tokens exceed max_source_length={c.max_source_length}; "
+                f"shorten the prompt by at least {length - c.max_source_length}"
+            )
+    if max_new_tokens > c.max_length:
         raise DataError(
-            f"{where}: {length} tokens leave no room in max_length={c.max_length}; "
-            f"shorten the prompt by at least {length + 1 - c.max_length}"
+            f"max_new_tokens={max_new_tokens} exceed max_length={c.max_length} of the target; "
+            f"ask for at most {c.max_length} new tokens"
         )
-    if length + max_new_tokens > c.max_length:
-        raise DataError(
-            f"{where}: {length} tokens + max_new_tokens={max_new_tokens} = {length + max_new_tokens} exceed "
-            f"max_length={c.max_length}; ask for at most {c.max_length - length} new tokens"
-        )
+
+
+def _split_last(c: Decoder, prompts: Prompts) -> tuple[Prompts, list[int], int]:
+    return [prompt[:-1] for prompt in prompts], [int(prompt[-1]) for prompt in prompts], c.max_length
+
+
+def _split_none(c: EncoderDecoder, prompts: Prompts) -> tuple[Prompts, list[int], int]:
+    return prompts, [c.start_token] * len(prompts), c.max_source_length
+
+
+_ANSWER = {MlmHead: "the vocabulary at every position, the masked ones too", ClassifierHead: "the classes of every row"}
+_CHECK_LENGTHS: dict[type[Any], Callable[..., None]] = {Decoder: _check_continuations, EncoderDecoder: _check_sources}
+_SPLIT: dict[type[Any], Callable[..., tuple[Prompts, list[int], int]]] = {Decoder: _split_last, EncoderDecoder: _split_none}

@@ -10,6 +10,7 @@ from jax_transformer.config.errors import DataError
 from torch_reference.checkpoint import load_pretrained
 from torch_reference.generate.engine import stream
 from torch_reference.models.decoder import Decoder
+from torch_reference.models.encoder_decoder import EncoderDecoder
 
 EOS_NAMES = ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>")
 
@@ -43,7 +44,7 @@ def stream_text(
 
 
 def continue_text(
-    model: Decoder,
+    model: Decoder | EncoderDecoder,
     tokenizer: tokenizers.Tokenizer,
     prompt: str,
     settings: Sampling,
@@ -52,23 +53,28 @@ def continue_text(
 ) -> Iterator[str]:
     """The continuation of ``prompt``, without it, in pieces as they are drawn; a piece never ends inside a character.
 
+    For an encoder-decoder ``prompt`` is the source, ended as in training by the end-of-text token, and the continuation is the
+    target. Ids above the tokenizer's, such as sentinels, are never drawn: they have no text.
     Ends before the first of the ``stop`` strings, before the tokenizer's end-of-text token, or after ``max_new_tokens``.
     Raises DataError, at once, for characters the tokenizer does not know, an empty prompt or stop string, a prompt that leaves
     no room for its continuation, and a tokenizer with more tokens than the model.
     """
     if "" in stop:
         raise DataError("stop: got an empty string, which would end every text before it begins")
-    prompt_ids = _encode(tokenizer, prompt)
     ids = tokenizer.get_vocab(with_added_tokens=True)
+    end = [ids[name] for name in EOS_NAMES if name in ids][:1]
+    prompt_ids = before = _encode(tokenizer, prompt)
+    if isinstance(model, EncoderDecoder):
+        prompt_ids, before = prompt_ids and prompt_ids + end, []  # the target is a text of its own
     tokens = stream(
         model,
         prompt_ids,
         settings=settings,
         max_new_tokens=max_new_tokens,
-        stop_tokens=[ids[name] for name in EOS_NAMES if name in ids][:1],
+        stop_tokens=end,
         num_tokens=max(ids.values()) + 1,
     )
-    return _until_stop(_decoded(tokenizer, prompt_ids, tokens), stop)
+    return _until_stop(_decoded(tokenizer, before, tokens), stop)
 
 
 def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
@@ -78,9 +84,9 @@ def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
         raise DataError(f"the tokenizer does not know every character of {text[:40]!r}: {error}") from error
 
 
-def _decoded(tokenizer: tokenizers.Tokenizer, prompt_ids: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
-    """The text of ``tokens`` after the prompt: decoders treat the first token of a text apart, so the prompt goes first."""
-    ids = list(prompt_ids)
+def _decoded(tokenizer: tokenizers.Tokenizer, before: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of ``tokens`` after those ``before``: decoders treat the first token of a text apart, so a prompt goes first."""
+    ids = list(before)
     text = tokenizer.decode(ids, skip_special_tokens=False)
     shown = len(text)
     for token in tokens:

@@ -37,11 +37,11 @@ class Linear(nn.Module):
 
 
 class Embed(nn.Module):
-    """A table of one row per token id, usable in both directions."""
+    """A table of one row per id (token, position, type, bucket); that of tokens is usable in both directions."""
 
-    def __init__(self, vocab_size: int, d_model: int, make: Maker):
+    def __init__(self, rows: int, width: int, make: Maker):
         super().__init__()
-        self.weight = make.normal((vocab_size, d_model))
+        self.weight = make.normal((rows, width))
         self.compute_dtype = getattr(torch, make.dtype.compute)
 
     def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:

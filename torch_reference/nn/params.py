@@ -7,7 +7,7 @@ does not need.
 import torch
 from torch import nn
 
-from jax_transformer.config import Dtype
+from jax_transformer.config import Dtype, Init, Model
 from torch_reference.ops.precision import at_least_float32
 
 
@@ -19,6 +19,17 @@ class Maker:
         self.dtype = dtype
         self.std = std
         self.residual_std = residual_std
+
+    @staticmethod
+    def of_model(c: Model, generator: torch.Generator) -> "Maker":
+        """The recipe of a model's ``dtype`` and ``init``, for what lies outside its stacks."""
+        return Maker(generator, c.dtype, c.init.std, c.init.std)
+
+    def of_stack(self, c: Init, num_layers: int) -> "Maker":
+        """The same recipe for a stack: each branch's last projection has its std divided by ``sqrt(2 * num_layers)`` if so
+        configured. Draws from the same stream."""
+        residual_std = c.std / (2 * num_layers) ** 0.5 if c.depth_scaled else c.std
+        return Maker(self.generator, self.dtype, self.std, residual_std)
 
     def normal(self, shape: tuple[int, ...], std: float | None = None) -> nn.Parameter:
         """Normal values with ``std`` (default: the model's ``init.std``); the same on every device, none on ``meta``."""

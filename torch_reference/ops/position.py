@@ -14,16 +14,21 @@ def rope_frequencies(base: float, rotary_dim: int) -> np.ndarray:
 
 
 def apply_rope(
-    x: Float[Tensor, "B T N H"], positions: Int[Tensor, "#B T"], frequencies: np.ndarray, layout: str
+    x: Float[Tensor, "B T N H"],
+    positions: Int[Tensor, "#B T"],
+    frequencies: np.ndarray | Float[Tensor, "#B T P"],
+    layout: str,
+    magnitude: float = 1.0,
 ) -> Float[Tensor, "B T N H"]:
-    """Rotate the first ``2 * len(frequencies)`` dimensions of each head by ``position * frequency``; pass the rest through.
+    """Rotate the first dimension pairs of each head by ``position * frequency``, times ``magnitude``; pass the rest through.
 
-    Angles are float32 at least: bfloat16 positions would collide above 256.
+    ``frequencies`` are [P] for all tokens, or of each token: the first ``2 P`` dimensions rotate. Angles are float32 at least:
+    bfloat16 positions would collide above 256.
     """
-    half = len(frequencies)
+    half = frequencies.shape[-1]
     dtype = at_least_float32(x.dtype)
     angles = positions[..., None].to(dtype) * torch.as_tensor(frequencies, dtype=dtype, device=x.device)
-    cos, sin = (f(angles)[:, :, None, :].to(x.dtype) for f in (torch.cos, torch.sin))
+    cos, sin = ((f(angles) * magnitude)[:, :, None, :].to(x.dtype) for f in (torch.cos, torch.sin))
     rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
     if layout == "half":
         a, b = rotated[..., :half], rotated[..., half:]

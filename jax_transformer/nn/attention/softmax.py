@@ -1,10 +1,14 @@
-"""Softmax attention with grouped key/value heads."""
+"""Softmax attention of a sequence over itself, with grouped key/value heads."""
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jax_transformer import config
 from jax_transformer.nn.attention.cache import KVCache
+from jax_transformer.nn.attention.multi_head import MultiHead
+from jax_transformer.nn.attention.query_key import norm_heads, temper_queries
+from jax_transformer.nn.context import Context
 from jax_transformer.nn.linear import Linear
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.position import POSITION
@@ -15,31 +19,30 @@ from jax_transformer.ops.dropout import Noise
 from jax_transformer.ops.mask import Mask
 
 
-class SoftmaxAttention(nnx.Module):
+class SoftmaxAttention(MultiHead):
     """Multi-head, grouped-query or multi-query attention over positions."""
 
     def __init__(self, c: config.Softmax, d_model: int, make: Maker):
-        model, head = {"embed": d_model}, {"head_dim": c.head_dim}
-        self.q_proj = Linear(model, {"heads": c.num_heads} | head, make, bias=c.qkv_bias)
-        self.k_proj = Linear(model, {"kv_heads": c.kv_heads} | head, make, bias=c.qkv_bias)
-        self.v_proj = Linear(model, {"kv_heads": c.kv_heads} | head, make, bias=c.qkv_bias)
-        self.o_proj = Linear({"heads": c.num_heads} | head, model, make, bias=c.o_bias, std=make.residual_std)
-        self.position = POSITION[type(c.position)](c.position, c.head_dim)
+        super().__init__(c, d_model, d_model, make)
         self.config = c
-        self.compute_dtype = make.dtype.compute
+        self.position = POSITION[type(c.position)](c.position, (c.num_heads, c.head_dim), make)
 
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        mask: Mask,
+        context: Context,
         *,
         noise: Noise | None = None,
         cache: tuple[KVCache, Int[Array, ""]] | None = None,
         tap: Tap = SILENT,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
         """Mix positions. ``cache`` is what this layer remembers and the slot where the new tokens go."""
-        q = self.position(self.q_proj(x), mask.q_positions)
-        k, v = self.position(self.k_proj(x), mask.q_positions), self.v_proj(x)
+        c, mask = self.config, context.mask
+        q = self._place(self._project(self.q_proj, x), self.q_norm, mask)
+        k = self._place(self._project(self.k_proj, x), self.k_norm, mask)
+        v = self._project(self.v_proj, x)
+        if c.query_temperature is not None:
+            q = temper_queries(q, mask.q_positions, c.query_temperature)
         q = constrain(q, "batch", None, "heads", None)
         for name, value in (("q", q), ("k", k), ("v", v)):
             tap(name, value)
@@ -47,11 +50,25 @@ class SoftmaxAttention(nnx.Module):
         if cache is not None:
             memory = cache[0].write(k, v, cache[1])
             k, v = memory.keys, memory.values
-        drop = (self.config.dropout, noise)
-        mixed = softmax_attention(q, k, v, mask.allowed(self.config.window), self.config.score_scale, drop)
+        allowed, bias = mask.allowed(c.window, c.sink_tokens), self.position.bias(context)
+        sinks = None if self.sinks is None else self.sinks[...]
+        options = {"softcap": c.softcap, "bias": bias, "sinks": sinks, "drop": (c.dropout, noise)}
+        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, **options)
+        tap("probabilities", probabilities)
         tap("mixed", mixed)
-        return self.o_proj(mixed), memory
+        return self.output(mixed, x, tap), memory
 
     def empty_cache(self, batch: int, length: int) -> KVCache:
         """Room for ``length`` tokens in each of ``batch`` rows."""
         return KVCache.empty((batch, length, self.config.kv_heads, self.config.head_dim), self.compute_dtype)
+
+    def _project(self, projection: Linear, x: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
+        heads, limit = projection(x), self.config.clip_qkv
+        return heads if limit is None else jnp.clip(heads, -limit, limit)
+
+    def _place(self, heads: Float[Array, "B T N H"], norm: nnx.Module | None, mask: Mask) -> Float[Array, "B T N H"]:
+        """Norm and rotation of queries or keys, in the order that the config asks for."""
+        c = self.config.qk_norm
+        if c is not None and c.place == "after_rope":
+            return norm_heads(norm, self.position.rotate(heads, mask), c)
+        return self.position.rotate(norm_heads(norm, heads, c), mask)

@@ -4,6 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from jax_transformer import config
+from torch_reference.nn.attention.complex import ComplexAttention
+from torch_reference.nn.attention.mla import Mla
 from torch_reference.nn.attention.softmax import SoftmaxAttention
 
-ATTENTION: dict[type[config.Config], Callable[..., Any]] = {config.Softmax: SoftmaxAttention}
+ATTENTION: dict[type[config.Config], Callable[..., Any]] = {
+    config.Softmax: SoftmaxAttention,
+    config.Complex: ComplexAttention,
+    config.Mla: Mla,
+}

@@ -12,14 +12,42 @@ class KVCache:
     """Keys (after rotation) and values of the tokens so far, in preallocated slots."""
 
     keys: Float[Tensor, "B S K H"]
-    values: Float[Tensor, "B S K H"]
+    values: Float[Tensor, "B S K V"]
 
     @staticmethod
-    def empty(shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device | None = None) -> "KVCache":
-        """Zeros of shape [B, S, K, H]."""
-        return KVCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+    def empty(
+        shape: tuple[int, int, int, int], dtype: torch.dtype, v_dim: int | None = None, device: torch.device | None = None
+    ) -> "KVCache":
+        """Zeros: keys of shape [B, S, K, H], values as wide or ``v_dim`` wide."""
+        shapes = (shape, (*shape[:3], v_dim or shape[3]))
+        return KVCache(*(torch.zeros(shape, dtype=dtype, device=device) for shape in shapes))
 
-    def write(self, keys: Float[Tensor, "B T K H"], values: Float[Tensor, "B T K H"], at: Int[Tensor, ""]) -> "KVCache":
+    def write(self, keys: Float[Tensor, "B T K H"], values: Float[Tensor, "B T K V"], at: Int[Tensor, ""]) -> "KVCache":
         """A new cache with T tokens stored in slots ``at`` and after. The caller has checked the room."""
-        slots = at + torch.arange(keys.shape[1], device=keys.device)
-        return KVCache(self.keys.index_copy(1, slots, keys), self.values.index_copy(1, slots, values))
+        return KVCache(store(self.keys, keys, at), store(self.values, values, at))
+
+
+@dataclass(frozen=True)
+class LatentCache:
+    """What multi-head latent attention expands keys and values from, in preallocated slots."""
+
+    latents: Float[Tensor, "B S R"]
+    """Normalised."""
+    rope_keys: Float[Tensor, "B S H"]
+    """Rotated, the same for every head."""
+
+    @staticmethod
+    def empty(
+        shape: tuple[int, int], widths: tuple[int, int], dtype: torch.dtype, device: torch.device | None = None
+    ) -> "LatentCache":
+        """Zeros of shape [B, S] times the widths of latents and of rotated keys."""
+        return LatentCache(*(torch.zeros((*shape, width), dtype=dtype, device=device) for width in widths))
+
+    def write(self, latents: Float[Tensor, "B T R"], rope_keys: Float[Tensor, "B T H"], at: Int[Tensor, ""]) -> "LatentCache":
+        """A new cache with T tokens stored in slots ``at`` and after. The caller has checked the room."""
+        return LatentCache(store(self.latents, latents, at), store(self.rope_keys, rope_keys, at))
+
+
+def store(slots: Float[Tensor, "B S *D"], new: Float[Tensor, "B T *D"], at: Int[Tensor, ""]) -> Float[Tensor, "B S *D"]:
+    """A copy of ``slots`` with ``new`` in those from ``at`` on; JAX has this as ``dynamic_update_slice_in_dim``."""
+    return slots.index_copy(1, at + torch.arange(new.shape[1], device=new.device), new)

@@ -5,7 +5,12 @@ from collections.abc import Callable
 from torch import nn
 
 from jax_transformer import config
+from torch_reference.nn.ffn.clamped_glu import ClampedGlu
 from torch_reference.nn.ffn.glu import Glu
 from torch_reference.nn.ffn.mlp import Mlp
 
-FFN: dict[type[config.Config], Callable[..., nn.Module]] = {config.Mlp: Mlp, config.Glu: Glu}
+FFN: dict[type[config.Config], Callable[..., nn.Module]] = {
+    config.Mlp: Mlp,
+    config.Glu: Glu,
+    config.ClampedGlu: ClampedGlu,
+}

@@ -4,10 +4,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jax_transformer import config
+from torch_reference.nn.activation import build_activation
 from torch_reference.nn.linear import Linear
 from torch_reference.nn.params import Maker
 from torch_reference.nn.tap import SILENT, Tap
-from torch_reference.ops.activation import ACTIVATION
 
 
 class Glu(nn.Module):
@@ -15,14 +15,14 @@ class Glu(nn.Module):
 
     def __init__(self, c: config.Glu, d_model: int, make: Maker):
         super().__init__()
-        model, hidden = {"embed": d_model}, {"ffn": c.hidden_dim}
+        model, hidden = {"embed": d_model}, {"ffn": c.width(d_model)}
         self.gate_proj = Linear(model, hidden, make, bias=c.bias)
         self.up_proj = Linear(model, hidden, make, bias=c.bias)
         self.down_proj = Linear(hidden, model, make, bias=c.bias, std=make.residual_std)
-        self.activation = c.activation
+        self.activation = build_activation(c.activation, make)
 
     def forward(self, x: Float[Tensor, "B T D"], tap: Tap = SILENT) -> Float[Tensor, "B T D"]:
         """Apply to every position."""
-        hidden = ACTIVATION[self.activation](self.gate_proj(x)) * self.up_proj(x)
+        hidden = self.activation(self.gate_proj(x)) * self.up_proj(x)
         tap("hidden", hidden)
         return self.down_proj(hidden)

@@ -1,0 +1,62 @@
+"""What every architecture is made of: embedding, stack of blocks, final norm."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from jax_transformer import config
+from jax_transformer.nn.context import Context
+from jax_transformer.nn.embedding import InputEmbedding
+from jax_transformer.nn.linear import Embed
+from jax_transformer.nn.norm import build_norm
+from jax_transformer.nn.params import Maker
+from jax_transformer.nn.stack import Stack, StackCache
+from jax_transformer.nn.tap import SILENT, Tap
+from jax_transformer.ops.constrain import constrain
+from jax_transformer.ops.dropout import Noise
+
+Aux = dict[str, jax.Array | dict[str, jax.Array]]
+
+
+class Tower(nnx.Module):
+    """Token ids to hidden states."""
+
+    def __init__(
+        self,
+        c: config.Decoder | config.Encoder | config.Tower,
+        model: config.Model,
+        max_length: int,
+        make: Maker,
+        owns_table: bool = True,
+    ):
+        """``model`` is the config that ``c`` belongs to; ``owns_table`` is false where another tower's token table is used."""
+        width = c.embedding.width(model.d_model)
+        self.embed = Embed(model.vocab_size, width, make) if owns_table else None
+        self.inputs = InputEmbedding(c.embedding, model.d_model, max_length, make)
+        self.stack = Stack(c.stack, model.d_model, make.of_stack(model.init, c.stack.num_layers))
+        self.final_norm = None if c.final_norm is None else build_norm(c.final_norm, model.d_model, make)
+
+    def states(
+        self,
+        tokens: Int[Array, "B T"],
+        context: Context,
+        *,
+        table: Embed | None = None,
+        token_types: Int[Array, "B T"] | None = None,
+        noise: Noise | None = None,
+        cache: tuple[StackCache, Int[Array, ""]] | None = None,
+        sources: StackCache | None = None,
+        tap: Tap = SILENT,
+    ) -> tuple[Float[Array, "B T D"], StackCache | None]:
+        """Hidden states after the final norm, and the layers' new memory. ``table`` (default: its own) embeds the tokens."""
+        table = self.embed if table is None else table
+        assert table is not None
+        noises = (None, None) if noise is None else (noise.fold(0), noise.fold(1))
+        x = self.inputs(table, tokens, context.mask.q_positions, token_types, noises[0])
+        x = constrain(x, "batch", None, None)
+        tap("embed", x)
+        x, layers = self.stack(x, context, noise=noises[1], cache=cache, sources=sources, tap=tap.child("stack"))
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+            tap("final_norm", x)
+        return x, layers

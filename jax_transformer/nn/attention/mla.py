@@ -1,0 +1,81 @@
+"""Multi-head latent attention (DeepSeek-V2, https://arxiv.org/abs/2405.04434)."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from jax_transformer import config
+from jax_transformer.nn.attention.cache import LatentCache
+from jax_transformer.nn.context import Context
+from jax_transformer.nn.linear import Linear
+from jax_transformer.nn.norm import build_norm
+from jax_transformer.nn.params import Maker
+from jax_transformer.nn.position import POSITION
+from jax_transformer.nn.tap import SILENT, Tap
+from jax_transformer.ops.attention.reference import softmax_attention
+from jax_transformer.ops.constrain import constrain
+from jax_transformer.ops.dropout import Noise
+from jax_transformer.ops.mask import Mask
+
+
+class Mla(nnx.Module):
+    """Keys and values expanded from a latent per token, and one rotated key for all heads."""
+
+    def __init__(self, c: config.Mla, d_model: int, make: Maker):
+        model, kv_rank, heads = {"embed": d_model}, {"kv_rank": c.kv_rank}, {"heads": c.num_heads}
+        queries, values = heads | {"head_dim": c.nope_dim + c.rope_dim}, heads | {"head_dim": c.v_dim}
+        if c.q_rank is None:
+            self.q_proj = Linear(model, queries, make)
+        else:
+            self.q_down_proj = Linear(model, {"q_rank": c.q_rank}, make, bias=c.down_bias)
+            self.q_norm = build_norm(c.latent_norm, c.q_rank, make)
+            self.q_up_proj = Linear({"q_rank": c.q_rank}, queries, make)
+        self.kv_down_proj = Linear(model, kv_rank, make, bias=c.down_bias)
+        self.kv_norm = build_norm(c.latent_norm, c.kv_rank, make)
+        self.k_rope_proj = Linear(model, {"head_dim": c.rope_dim}, make, bias=c.down_bias)
+        self.k_up_proj = Linear(kv_rank, heads | {"head_dim": c.nope_dim}, make)
+        self.v_up_proj = Linear(kv_rank, values, make)
+        self.o_proj = Linear(values, model, make, bias=c.o_bias, std=make.residual_std)
+        self.position = POSITION[type(c.position)](c.position, (c.num_heads, c.rope_dim), make)
+        self.config = c
+        self.compute_dtype = make.dtype.compute
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        context: Context,
+        *,
+        noise: Noise | None = None,
+        cache: tuple[LatentCache, Int[Array, ""]] | None = None,
+        tap: Tap = SILENT,
+    ) -> tuple[Float[Array, "B T D"], LatentCache | None]:
+        """Mix positions. ``cache`` is what this layer remembers and the slot where the new tokens go."""
+        c, mask = self.config, context.mask
+        q = constrain(self._queries(x, mask), "batch", None, "heads", None)
+        latents = self.kv_norm(self.kv_down_proj(x))
+        rope_keys = self.position.rotate(self.k_rope_proj(x)[:, :, None, :], mask)[:, :, 0, :]
+        memory = None
+        if cache is not None:
+            memory = cache[0].write(latents, rope_keys, cache[1])
+            latents, rope_keys = memory.latents, memory.rope_keys
+        nope, v = self.k_up_proj(latents), self.v_up_proj(latents)
+        shared = jnp.broadcast_to(rope_keys[:, :, None, :], (*nope.shape[:3], c.rope_dim))
+        k = jnp.concatenate([nope, shared], axis=-1)
+        for name, value in (("q", q), ("k", k), ("v", v)):
+            tap(name, value)
+        allowed = mask.allowed(c.window, c.sink_tokens)
+        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, drop=(c.dropout, noise))
+        tap("probabilities", probabilities)
+        tap("mixed", mixed)
+        return self.o_proj(mixed), memory
+
+    def empty_cache(self, batch: int, length: int) -> LatentCache:
+        """Room for ``length`` tokens in each of ``batch`` rows."""
+        return LatentCache.empty((batch, length), (self.config.kv_rank, self.config.rope_dim), self.compute_dtype)
+
+    def _queries(self, x: Float[Array, "B T D"], mask: Mask) -> Float[Array, "B T N H"]:
+        """Queries, from ``x`` or from its latent, with their last ``rope_dim`` dimensions rotated."""
+        direct = self.config.q_rank is None
+        q = self.q_proj(x) if direct else self.q_up_proj(self.q_norm(self.q_down_proj(x)))
+        nope, rope = q[..., : self.config.nope_dim], q[..., self.config.nope_dim :]
+        return jnp.concatenate([nope, self.position.rotate(rope, mask)], axis=-1)

@@ -1,0 +1,29 @@
+"""The gated linear unit of gpt-oss."""
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jax_transformer import config
+from jax_transformer.nn.linear import Linear
+from jax_transformer.nn.params import Maker
+from jax_transformer.nn.tap import SILENT, Tap
+from jax_transformer.ops.activation import clamped_swiglu
+from jax_transformer.ops.constrain import constrain
+
+
+class ClampedGlu(nnx.Module):
+    """SwiGLU of clamped values, with 1 added to ``up(x)``."""
+
+    def __init__(self, c: config.ClampedGlu, d_model: int, make: Maker):
+        model, hidden = {"embed": d_model}, {"ffn": c.width(d_model)}
+        self.gate_proj = Linear(model, hidden, make, bias=c.bias)
+        self.up_proj = Linear(model, hidden, make, bias=c.bias)
+        self.down_proj = Linear(hidden, model, make, bias=c.bias, std=make.residual_std)
+        self.config = c
+
+    def __call__(self, x: Float[Array, "B T D"], tap: Tap = SILENT) -> Float[Array, "B T D"]:
+        """Apply to every position."""
+        hidden = clamped_swiglu(self.gate_proj(x), self.up_proj(x), self.config.limit, self.config.alpha)
+        hidden = constrain(hidden, "batch", None, "ffn")
+        tap("hidden", hidden)
+        return self.down_proj(hidden)
