@@ -1,0 +1,76 @@
+"""The gated delta rule by chunks: the WY form (Yang et al. 2024, https://arxiv.org/abs/2406.06484), matmuls and one scan.
+
+Inside a chunk, with ``G`` the sums of log-decays from its first token on, ``D_ij = exp(G_i - G_j)`` for ``i >= j`` and
+``L = tril(diag(beta) K K^T * D, -1)``, the values that tokens write are ``U = (I + L)^-1 diag(beta) (V - diag(exp(G)) K S)``.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jax_transformer.ops.delta_rule.recurrent import FORGET, segment_gates
+from jax_transformer.ops.precision import at_least_float32, matmul_precision
+
+
+def chunked_delta_rule(
+    q: Float[Array, "B T K H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T N V"],
+    log_decay: Float[Array, "B T N"],
+    beta: Float[Array, "B T N"],
+    *,
+    segments: Int[Array, "B T"] | None = None,
+    state: Float[Array, "B N H V"] | None = None,
+    chunk: int = 64,
+) -> tuple[Float[Array, "B T N V"], Float[Array, "B N H V"]]:
+    """What ``recurrent_delta_rule`` computes, as matmuls over chunks of ``chunk`` tokens."""
+    (batch, length, heads, v_dim), dtype = v.shape, at_least_float32(v.dtype)
+    precision, size, repeats = matmul_precision(dtype), min(chunk, length), heads // k.shape[2]
+    log_decay, rate = segment_gates(log_decay.astype(dtype), beta.astype(dtype), segments)
+    queries, keys, values, gates = (_cut(x.astype(dtype), size) for x in (q, k, v, jnp.stack([log_decay, rate], axis=-1)))
+    rate = gates[..., 1:]
+    between, since, until = _decays(gates[..., 0])
+    overlap, scores = (jnp.einsum("MBKCH,MBKDH->MBKCD", x, keys, precision=precision) for x in (keys, queries))
+    overlap, scores, queries, keys = (jnp.repeat(x, repeats, axis=2) for x in (overlap, scores, queries, keys))
+    wanted = rate * jnp.concatenate([values, keys * since[..., None]], axis=-1)
+    # Only what is below the diagonal is read: the diagonal is taken for 1.
+    system = rate * overlap * between
+    solved = jax.lax.linalg.triangular_solve(system, wanted, left_side=True, lower=True, unit_diagonal=True)
+    if state is None:
+        state = jnp.zeros((batch, heads, k.shape[3], v_dim), dtype)
+
+    def step(state, parts):
+        values, reads, writes, decay = parts
+        written = values - jnp.einsum("BNCH,BNHV->BNCV", reads, state, precision=precision)
+        added = jnp.einsum("BNCH,BNCV->BNHV", writes, written, precision=precision)
+        return state * decay[..., None, None] + added, (state, written)
+
+    parts = (solved[..., :v_dim], solved[..., v_dim:], keys * until[..., None], since[..., -1])
+    state, (before, written) = jax.lax.scan(step, state.astype(dtype), parts)
+    out = jnp.einsum("MBNCH,MBNHV->MBNCV", queries * since[..., None], before, precision=precision)
+    out = out + jnp.einsum("MBNCD,MBNDV->MBNCV", scores * between, written, precision=precision)
+    out = jnp.transpose(out, (1, 0, 3, 2, 4)).reshape(batch, -1, heads, v_dim)[:, :length] * k.shape[3] ** -0.5
+    return (out if segments is None else jnp.where((segments != 0)[:, :, None, None], out, 0.0)).astype(v.dtype), state
+
+
+def _cut(x: Float[Array, "B T N H"], size: int) -> Float[Array, "M B N C H"]:
+    """M chunks of C tokens; zeros fill the last, which neither decay nor write."""
+    padded = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), (0, 0), (0, 0)))
+    return jnp.transpose(padded.reshape(x.shape[0], -1, size, *x.shape[2:]), (1, 0, 3, 2, 4))
+
+
+def _decays(
+    log_decay: Float[Array, "M B N C"],
+) -> tuple[Float[Array, "M B N C C"], Float[Array, "M B N C"], Float[Array, "M B N C"]]:
+    """Decay from token j (last axis) to token i, from the chunk's beginning to i, and from j to the chunk's end.
+
+    Differences of sums lose the small terms beside large ones (a decay of exp(-50) before one of exp(-1e-6)), so multiples of
+    1/64, whose sums are exact, are added up apart from the rest.
+    """
+    bounded = jnp.maximum(log_decay, FORGET)
+    coarse = jnp.round(bounded * 64) / 64
+    coarse, fine = (jnp.cumsum(part, axis=-1) for part in (coarse, bounded - coarse))
+    between = (coarse[..., :, None] - coarse[..., None, :]) + (fine[..., :, None] - fine[..., None, :])
+    until = (coarse[..., -1:] - coarse) + (fine[..., -1:] - fine)
+    lower = jnp.tri(log_decay.shape[-1], dtype=bool)[None, None, None, :, :]
+    return jnp.exp(jnp.where(lower, between, FORGET)), jnp.exp(coarse + fine), jnp.exp(until)

@@ -1,0 +1,1 @@
+"""Mixtures of experts: one folder, the readable definition beside any faster form."""
