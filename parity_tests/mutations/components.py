@@ -1,6 +1,5 @@
 """Wrong values of the fields of attention variants, positions, norms, embeddings and heads."""
 
-from jax_transformer import config as c
 from parity_tests.mutations.mutation import Mutation, on_field
 
 _FIRST, _SECOND = "stack.pattern.0", "stack.pattern.1"
@@ -168,13 +167,6 @@ def _encoder_decoders() -> list[Mutation]:
             12,
             "forward encoder.stack.layers.0.attn.probabilities",
             " shared",
-        ),
-        (
-            "SharedBias.kind",
-            "encoder.stack.pattern.0.attention.position",
-            c.NoPosition(),
-            "forward encoder.stack.layers.0",
-            " dropped",
         ),
     ]
     return [on_field("seq2seq", *row) for row in wrong]
