@@ -164,7 +164,7 @@ def _encoder_decoders() -> list[Mutation]:
         (
             "T5Bias",
             "encoder.stack.shared_bias.max_distance",
-            12,
+            30,
             "forward encoder.stack.layers.0.attn.probabilities",
             " shared",
         ),
