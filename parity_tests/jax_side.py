@@ -31,6 +31,7 @@ class JaxSide:
         self.model = abstract_model(config)
         self.specs = param_specs(self.model)
         self.options = options
+        self._optimizers: dict[Train, tuple[Any, Any]] = {}
 
     def structure(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Hub name -> shape and dtype."""
@@ -68,10 +69,9 @@ class JaxSide:
 
     def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> dict[int, Trained]:
         """AdamW steps, one per batch, by the package's own optimizer; by step, the first and the last."""
-        optimizer = build_optimizer(train.optimizer, self.specs, learning_rate(train), train.clip_norm)
+        init, update = self._optimizer(train)
         params = self._params(weights)
-        state = optimizer.init(params)
-        update = jax.jit(partial(_update, optimizer), compiler_options=self.options)
+        state = init(params)
         reported: dict[int, Trained] = {}
         trained = None
         for step, batch in enumerate(batches, 1):
@@ -114,6 +114,14 @@ class JaxSide:
             return with_params(self.model, params).decode(tokens, cache, **rest)
 
         return jax.jit(decode, compiler_options=self.options)
+
+    def _optimizer(self, train: Train) -> tuple[Any, Any]:
+        """Compiled ``init(params)`` and ``update(gradients, state, params)``; kept, as every model is trained more than once."""
+        if train not in self._optimizers:
+            optimizer = build_optimizer(train.optimizer, self.specs, learning_rate(train), train.clip_norm)
+            compiled = partial(jax.jit, compiler_options=self.options)
+            self._optimizers[train] = compiled(optimizer.init), compiled(partial(_update, optimizer))
+        return self._optimizers[train]
 
     def _params(self, weights: Hub) -> Params:
         return {name: jax.numpy.asarray(value) for name, value in from_hub(weights, self.specs).items()}
