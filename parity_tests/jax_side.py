@@ -116,7 +116,7 @@ class JaxSide:
         return jax.jit(decode, compiler_options=self.options)
 
     def _optimizer(self, train: Train) -> tuple[Any, Any]:
-        """Compiled ``init(params)`` and ``update(gradients, state, params)``; kept, as every model is trained more than once."""
+        """Compiled ``init(params)`` and ``update(gradients, state, params)``; kept: every model trains more than once."""
         if train not in self._optimizers:
             optimizer = build_optimizer(train.optimizer, self.specs, learning_rate(train), train.clip_norm)
             compiled = partial(jax.jit, compiler_options=self.options)
