@@ -36,8 +36,7 @@ def unigram_entropy(run: config.Run, cache: Path) -> tuple[float, int]:
 
     One is added to every count, so that a token that training never showed has a finite price.
     """
-    start = run.model.start_token if isinstance(run.model, config.EncoderDecoder) else 0
-    corpus = open_corpus(run.data, cache, run.model.vocab_size, run.effective_objective, start)
+    corpus = open_corpus(run.data, cache, run.model.vocab_size, run.effective_objective, run.start_token)
     size = run.train.batch_size // run.train.accumulation  # the batches that training evaluates
     epoch = TrainLoader(corpus, size, run.data.seed, corrupt=corpus.corrupt)
     source = run.data.source

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from jax_transformer.config.base import Config, Positive
 from jax_transformer.config.data import Data
 from jax_transformer.config.fit import check_lengths, check_objective, default_objective, special_ids
-from jax_transformer.config.model import Model
+from jax_transformer.config.model import EncoderDecoder, Model
 from jax_transformer.config.objective import Objective
 
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -117,6 +117,11 @@ class Run(Config):
     def effective_objective(self) -> Objective:
         """``objective``, or the one that the model and the data stand for where it is None."""
         return self.objective or default_objective(self.model, self.data)
+
+    @property
+    def start_token(self) -> int:
+        """What a target begins with; 0 for a model that reads no targets."""
+        return self.model.start_token if isinstance(self.model, EncoderDecoder) else 0
 
     @model_validator(mode="after")
     def _check_objective(self) -> Self:

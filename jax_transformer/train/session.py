@@ -56,8 +56,7 @@ def open_session(run: config.Run, folder: Path) -> Session:
     _check_batch(run, mesh)
     recipe = make_recipe(run, mesh)
     objective, segmented = run.effective_objective, has_segments(run)
-    start_token = run.model.start_token if isinstance(run.model, config.EncoderDecoder) else 0
-    corpus = open_corpus(run.data, folder / DATA, run.model.vocab_size, objective, start_token)
+    corpus = open_corpus(run.data, folder / DATA, run.model.vocab_size, objective, run.start_token)
     place = jax.process_index(), jax.process_count()
     loader = TrainLoader(corpus, run.train.batch_size, run.data.seed, *place, corpus.corrupt)
     settings = StepSettings(run.train.seed, run.train.accumulation, dropout_scale(run.train), segmented, objective)

@@ -12,7 +12,7 @@ from jax_transformer import config
 from jax_transformer.config.load import load_config
 from jax_transformer.config.strict_yaml import dump_yaml, parse_value, parse_yaml
 from jax_transformer.config.tree import fields, kind_of, nodes
-from parity_tests.structure.sources import ROOT
+from parity_tests.structure.sources import ROOT, label
 
 PAGES = sorted((ROOT / "docs/components").glob("*.md"))
 PICTURES = ROOT / "docs/components/pictures"
@@ -160,3 +160,15 @@ def test_the_code_of_the_walk_through_is_the_code():
         source = path.read_text(encoding="utf-8")
         for part in re.split(r"^ *\.\.\.$", rest, flags=re.MULTILINE):
             assert part.strip("\n") in source, f"{path.relative_to(ROOT)} has no such lines:\n{part}"
+
+
+def test_the_walk_through_names_every_file_that_knows_its_component():
+    listed = re.search(r"^## Files touched\n\n((?:    .+\n)+)", WALK.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed is not None
+    folders = ("jax_transformer", "torch_reference", "parity_tests", "scripts", "configs", "docs")
+    texts = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".json", ".yaml")
+    ]
+    knows = re.compile("ScaleNorm|scale_norm")
+    found = {label(path) for path in [*texts, ROOT / "README.md"] if knows.search(path.read_text(encoding="utf-8"))}
+    assert found - {label(WALK), label(Path(__file__))} == set(listed[1].split())
