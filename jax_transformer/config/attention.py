@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jax_transformer.config.base import Config, Positive, Probability
+from jax_transformer.config.base import Positive, Probability
 from jax_transformer.config.implementation import Implemented
 from jax_transformer.config.norm import Norm, RMSNorm
 from jax_transformer.config.position import NoPosition, Position, Rope
@@ -108,7 +108,7 @@ class Softmax(_Heads, _Windowed):
             )
         if form == "cudnn" and (self.head_dim % 8 or self.head_dim > 256):
             raise ValueError(
-                f"implementation=cudnn with head_dim={self.head_dim}: cuDNN wants a multiple of 8 up to 256 (128 before Hopper); "
+                f"implementation=cudnn with head_dim={self.head_dim}: it wants a multiple of 8 up to 256 (128 before Hopper); "
                 "change head_dim, or use implementation: blockwise"
             )
 

@@ -17,10 +17,12 @@ from jax_transformer.ops.dropout import Noise
 from jax_transformer.ops.mask import Mask
 from jax_transformer.ops.position_bias import OffsetBias
 
-LONG = 1024 * 1024
-"""Queries times keys from which ``auto`` no longer holds all probabilities."""
-MANY_WINDOWS, MANY_TOKENS = 4, 256
-"""``auto`` goes by windows from this many of them, and this many tokens."""
+LONG = 512 * 512
+"""Queries times keys from which ``auto`` goes by blocks: with 256 tokens these and the reference take the same time, with 512
+blocks take half of it (``scripts/bench_attention.py`` on two CPU cores)."""
+MANY_TOKENS, MANY_WINDOWS, WIDEST = 256, 4, 128
+"""``auto`` goes by windows for at least this many tokens and windows, the window being no wider than this: blocks of keys that
+are as wide as a wider one cost more than those that ``blockwise`` skips (the same measurement)."""
 
 Scored = config.Softmax | config.Complex | config.Mla | config.CrossAttention
 
@@ -79,14 +81,17 @@ def attend(
 
 
 def _auto(task: _Task, q: Array, k: Array, v: Array) -> Array:
-    """By what is asked for, then by length. No kernel: these are for the config to choose."""
-    length, keys = q.shape[1], k.shape[1]
+    return FORMS[_choice(task, q.shape[1], k.shape[1])](task, q, k, v)
+
+
+def _choice(task: _Task, length: int, keys: int) -> config.Form:
+    """By what is asked for, then by length. Never a kernel: these are for the config to choose."""
     if task.tap.values is not None or (task.noise is not None and task.config.dropout):
-        return _reference(task, q, k, v)
-    if task.window is not None and not task.sink_tokens and not task.cached and length >= MANY_TOKENS:
-        if length >= MANY_WINDOWS * task.window:
-            return _windowed(task, q, k, v)
-    return (_blockwise if length * keys >= LONG else _reference)(task, q, k, v)
+        return "reference"
+    narrow = task.window is not None and task.window <= min(WIDEST, length // MANY_WINDOWS)
+    if narrow and length >= MANY_TOKENS and not task.sink_tokens and not task.cached:
+        return "windowed"
+    return "blockwise" if length * keys >= LONG else "reference"
 
 
 def _reference(task: _Task, q: Array, k: Array, v: Array) -> Array:
@@ -99,8 +104,9 @@ def _reference(task: _Task, q: Array, k: Array, v: Array) -> Array:
 
 
 def _blockwise(task: _Task, q: Array, k: Array, v: Array) -> Array:
-    sight = {"window": task.window, "sink_tokens": task.sink_tokens}
-    return blockwise_attention(q, k, v, task.mask, task.config.score_scale, **sight, **task.shape)
+    return blockwise_attention(
+        q, k, v, task.mask, task.config.score_scale, window=task.window, sink_tokens=task.sink_tokens, **task.shape
+    )
 
 
 def _whole(compute: Callable[[_Task, Array, Array, Array], Array]) -> Callable[[_Task, Array, Array, Array], Array]:
@@ -110,18 +116,17 @@ def _whole(compute: Callable[[_Task, Array, Array, Array], Array]) -> Callable[[
 
 def _windowed(task: _Task, q: Array, k: Array, v: Array) -> Array:
     assert task.window is not None
-    options = {"window": task.window, "drop": task.drop} | task.shape
-    return windowed_attention(q, k, v, task.mask, task.config.score_scale, **options)
+    return windowed_attention(q, k, v, task.mask, task.config.score_scale, window=task.window, drop=task.drop, **task.shape)
 
 
 def _cudnn(task: _Task, q: Array, k: Array, v: Array) -> Array:
-    sight = {"window": task.window, "sink_tokens": task.sink_tokens}
-    return cudnn_attention(q, k, v, task.mask, task.config.score_scale, **sight)
+    return cudnn_attention(q, k, v, task.mask, task.config.score_scale, window=task.window, sink_tokens=task.sink_tokens)
 
 
 def _splash(task: _Task, q: Array, k: Array, v: Array) -> Array:
-    options = {"window": task.window, "softcap": task.shape["softcap"], "sinks": task.sinks}
-    return splash_attention(q, k, v, task.mask, task.config.score_scale, **options)
+    return splash_attention(
+        q, k, v, task.mask, task.config.score_scale, window=task.window, softcap=task.shape["softcap"], sinks=task.sinks
+    )
 
 
 FORMS: dict[str, Callable[[_Task, Array, Array, Array], Array]] = {

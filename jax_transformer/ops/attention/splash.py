@@ -58,11 +58,12 @@ def _kernel(num_heads: int, length: int, sight: tuple[int | None, int | None], s
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     size = next(size for size in BLOCKS if length % size == 0)
-    names = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
+    forward, backward = ("block_q", "block_kv"), ("block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
+    sizes: dict[str, Any] = dict.fromkeys(forward + backward, size)
     one = splash.FullMask((length, length)) if sight == (None, None) else splash.LocalMask((length, length), sight, 0)
     return splash.make_splash_mha_single_device(
         splash.MultiHeadMask([one] * num_heads),
-        block_sizes=splash.BlockSizes(**dict.fromkeys(names, size)),
+        block_sizes=splash.BlockSizes(**sizes),
         attn_logits_soft_cap=softcap,
         interpret=interpret,
     )
@@ -88,5 +89,5 @@ def _check(length: int, itemsize: int, interpret: bool) -> None:
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.size > 1:
         raise ConfigError(
-            f"implementation: splash on a mesh of {mesh.size} devices: it is not divided among devices; use implementation: auto"
+            f"implementation: splash on a mesh of {mesh.size} devices: it is not divided among them; use implementation: auto"
         )

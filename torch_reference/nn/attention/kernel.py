@@ -87,8 +87,8 @@ def _untapped(task: _Task, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _windowed(task: _Task, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if task.cached:  # the slots of remembered keys are no positions
         return _untapped(task, q, k, v)
-    options = {"window": task.window, "drop": task.drop} | task.shape
-    return windowed_attention(q, k, v, task.mask, task.config.score_scale, **options)
+    assert task.window is not None
+    return windowed_attention(q, k, v, task.mask, task.config.score_scale, window=task.window, drop=task.drop, **task.shape)
 
 
 FORMS: dict[str, Callable[[_Task, Tensor, Tensor, Tensor], Tensor]] = {
