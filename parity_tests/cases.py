@@ -17,6 +17,7 @@ from parity_tests.builders import (
     mla,
     tower,
 )
+from parity_tests.forms import form_cases
 
 
 def enumerate_cases() -> dict[str, c.Model]:
@@ -24,6 +25,7 @@ def enumerate_cases() -> dict[str, c.Model]:
     return {
         **_attention_cases(),
         **_score_cases(),
+        **form_cases(),
         **_mixer_cases(),
         **_rope_cases(),
         **_position_cases(),

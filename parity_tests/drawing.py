@@ -6,6 +6,7 @@ from typing import Any, get_args
 from jax_transformer import config as c
 from jax_transformer.config.block import Remat
 from parity_tests.builders import ACTIVATIONS, MAX_LENGTH
+from parity_tests.forms import draw_form
 
 Pick = Callable[[Sequence[Any]], Any]
 """Chooses one of several options: ``random.Random(seed).choice``, or a hypothesis draw from ``sampled_from``."""
@@ -102,7 +103,7 @@ def _draw_block(pick: Pick, crosses: bool, shares: bool) -> c.Block:
     mixer = pick((_draw_softmax, _draw_softmax, _draw_complex, _draw_mla))
     return c.Block(
         attention=_draw_softmax(pick, shares) if shares else mixer(pick),
-        cross_attention=c.CrossAttention(**_draw_heads(pick, rotates=False)) if crosses else None,
+        cross_attention=c.CrossAttention(**draw_form(pick, _draw_heads(pick, rotates=False))) if crosses else None,
         ffn=_draw_ffn(pick),
         norm=_draw_norm(pick),
         placement=placement,
@@ -150,8 +151,7 @@ def _draw_softmax(pick: Pick, shares: bool = False) -> c.Softmax:
     }
     temperature = c.QueryTemperature(beta=0.3, original_length=pick((3, 5)), offset=pick((0, 1)))
     return c.Softmax(
-        **heads,
-        **_draw_window(pick),
+        **draw_form(pick, heads | _draw_window(pick)),
         clip_qkv=pick((None, None, 0.9)),
         query_temperature=pick((None, None, temperature)),
         position=_draw_rope(pick, heads["head_dim"]) if kind == "rope" else others[kind],
@@ -193,7 +193,7 @@ def _draw_complex(pick: Pick) -> c.Complex:
     head_dim = pick((2, 4, 5))
     base = pick((50.0, 10_000.0, None)) if head_dim % 2 == 0 else None
     rest = {"qkv_bias": pick((False, True)), "o_bias": pick((False, True)), "scale": pick((None, 0.4))} | _draw_window(pick)
-    return c.Complex(num_heads=pick((1, 2, 3)), head_dim=head_dim, rope_base=base, **rest)
+    return c.Complex(num_heads=pick((1, 2, 3)), head_dim=head_dim, rope_base=base, **draw_form(pick, rest))
 
 
 def _draw_mla(pick: Pick) -> c.Mla:
@@ -210,7 +210,7 @@ def _draw_mla(pick: Pick) -> c.Mla:
         o_bias=pick((False, True)),
         scale=pick((None, 0.4)),
         position=_draw_rope(pick, rope_dim) if pick((True, True, False)) else c.NoPosition(),
-        **_draw_window(pick),
+        **draw_form(pick, _draw_window(pick)),
     )
 
 

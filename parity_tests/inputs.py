@@ -58,9 +58,9 @@ def rounded(weights: Mapping[str, np.ndarray], eps: float, seed: int) -> Hub:
     return {name: value * (1 + eps * rng.uniform(-0.5, 0.5, value.shape)) for name, value in weights.items()}
 
 
-def packed_batch(config: Model, seed: int) -> Batch:
+def packed_batch(config: Model, seed: int, length: int = LENGTH) -> Batch:
     """Rows of one document, of two and padding, and of three whose numbers are in no order."""
-    length = _length(config)
+    length = min(config.max_length, length)
     cut = np.linspace(0, length + 1, 5).astype(int)
     index = np.arange(length + 1)
     one = np.ones(length + 1, int)

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jax_transformer.config.base import Config, Positive, Probability
+from jax_transformer.config.base import Positive, Probability
+from jax_transformer.config.implementation import Implemented
 from jax_transformer.config.norm import Norm, RMSNorm
 from jax_transformer.config.position import NoPosition, Position, Rope
 from jax_transformer.config.query_key import QkNorm, QueryTemperature
@@ -12,7 +13,7 @@ from jax_transformer.config.query_key import QkNorm, QueryTemperature
 Scale = Annotated[float, Field(gt=0.0)]
 
 
-class _Heads(Config):
+class _Heads(Implemented):
     """What self-attention and cross-attention have in common."""
 
     num_heads: Positive
@@ -54,7 +55,7 @@ class _Heads(Config):
         return self
 
 
-class _Windowed(Config):
+class _Windowed(Implemented):
     """Who sees whom beyond the architecture's own mask."""
 
     window: Positive | None = None
@@ -98,6 +99,18 @@ class Softmax(_Heads, _Windowed):
         if self.qk_norm is not None and self.qk_norm.place == "after_rope" and not isinstance(self.position, Rope):
             raise ValueError(f"qk_norm.place=after_rope, but position is {self.position.kind}: use before_rope")
         return self
+
+    def _check_kernel(self, form: str) -> None:
+        kind = self.position.kind
+        if kind not in ("rope", "none"):
+            raise ValueError(
+                f"implementation={form} cannot add the bias of position={kind}: use implementation: blockwise, or rope or none"
+            )
+        if form == "cudnn" and (self.head_dim % 8 or self.head_dim > 256):
+            raise ValueError(
+                f"implementation=cudnn with head_dim={self.head_dim}: it wants a multiple of 8 up to 256 (128 before Hopper); "
+                "change head_dim, or use implementation: blockwise"
+            )
 
 
 class CrossAttention(_Heads):

@@ -36,14 +36,28 @@ def check_tokens(tokens: Int[Array, "B T"], c: config.Model, name: Literal["toke
 
 
 def check_segments(
-    segments: Int[Array, "B T"] | None, tokens: Int[Array, "B T"], name: Literal["tokens", "source"] = "tokens"
+    segments: Int[Array, "B T"] | None,
+    tokens: Int[Array, "B T"],
+    name: Literal["tokens", "source"] = "tokens",
+    *,
+    whole: bool = True,
 ) -> Int[Array, "B T"] | None:
-    """``segments`` as int32, of the shape of ``tokens``; else DataError."""
+    """``segments`` as int32, of the shape of ``tokens``, and each of them in one piece if they are ``whole``; else DataError.
+
+    Of a segment in two pieces, positions would begin anew in the second; the new tokens of a cache may go on with it.
+    """
     if segments is None:
         return None
+    own = "source_segments" if name == "source" else "segments"
     if tuple(segments.shape) != tuple(tokens.shape):
-        own = "source_segments" if name == "source" else "segments"
         raise DataError(f"{own}: got shape {tuple(segments.shape)}, wanted {tuple(tokens.shape)}, that of {name}")
+    if whole and not isinstance(segments, jax.core.Tracer):
+        for row, values in enumerate(np.asarray(segments)):
+            starts = values[np.flatnonzero(np.diff(values, prepend=0))]
+            numbers, counts = np.unique(starts[starts != 0], return_counts=True)
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                if count > 1:
+                    raise DataError(_pieces(f"{own}[{row}]", number, count))
     return jnp.asarray(segments, jnp.int32)
 
 
@@ -82,3 +96,7 @@ def check_room(used: Int[Array, ""], new: int, capacity: int) -> None:
         raise DataError(
             f"cache: {int(used)} of {capacity} slots are used and {new} more tokens do not fit; ask for a longer cache"
         )
+
+
+def _pieces(row: str, number: int, count: int) -> str:
+    return f"{row}: segment {number} is in {count} pieces, wanted one; number every document of a row differently"

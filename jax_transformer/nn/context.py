@@ -6,6 +6,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jax_transformer.ops.mask import Mask
+from jax_transformer.ops.position_bias import OffsetBias
 
 
 @jax.tree_util.register_dataclass
@@ -14,7 +15,7 @@ class Context:
     """The same for all layers: who sees whom, and what comes from elsewhere."""
 
     mask: Mask
-    shared_bias: Float[Array, "#B N T keys"] | None = None
+    shared_bias: OffsetBias | None = None
     """Position bias of the stack, for layers that use it."""
     source: Float[Array, "B S D"] | None = None
     """Output of the encoder, for cross-attention; None where its keys and values are cached."""

@@ -14,7 +14,7 @@ from jax_transformer.ops import rope_scaling
 from jax_transformer.ops.constrain import constrain
 from jax_transformer.ops.mask import Mask
 from jax_transformer.ops.position import apply_rope, rope_frequencies
-from jax_transformer.ops.position_bias import alibi, alibi_slopes, bucket_bias, relative_buckets
+from jax_transformer.ops.position_bias import BucketFunction, OffsetBias, SlopeFunction
 from jax_transformer.ops.precision import at_least_float32
 
 
@@ -28,8 +28,8 @@ class NoPosition(nnx.Module):
         """Queries, or keys of the same tokens, with what their positions do to them."""
         return x
 
-    def bias(self, context: Context) -> Float[Array, "#B N T S"] | None:
-        """What is added to the scores, in float32 at least; None for nothing."""
+    def bias(self, context: Context) -> OffsetBias | None:
+        """What is added to the scores, in float32 at least, by offset; None for nothing."""
         return None
 
 
@@ -74,13 +74,11 @@ class Alibi(NoPosition):
     """A bias that falls linearly with distance; no parameters."""
 
     def __init__(self, c: config.Alibi, heads: tuple[int, int], make: Maker):
-        self.num_heads = heads[0]
-        self.max_bias = c.max_bias
-        self.compute_dtype = make.dtype.compute
+        self.function = SlopeFunction(heads[0], c.max_bias, make.dtype.compute)
 
-    def bias(self, context: Context) -> Float[Array, "#B N T S"]:
+    def bias(self, context: Context) -> OffsetBias:
         """``-slope * distance``."""
-        return alibi(context.mask.offsets(), alibi_slopes(self.num_heads, self.max_bias), self.compute_dtype)
+        return OffsetBias((), self.function)
 
 
 class T5Bias(NoPosition):
@@ -90,19 +88,19 @@ class T5Bias(NoPosition):
         self.table = Embed(c.num_buckets, heads[0], make, ("buckets", "heads"))
         self.config = c
 
-    def bias(self, context: Context) -> Float[Array, "#B N T S"]:
+    def bias(self, context: Context) -> OffsetBias:
         """The table's number for each offset; attention that is not causal has buckets for either direction."""
-        c, mask = self.config, context.mask
-        buckets = relative_buckets(mask.offsets(), c.num_buckets, c.max_distance, not mask.causal)
+        c = self.config
         # Not looked up through the table's own call: that would round to the compute dtype.
         table = self.table.embedding[...].astype(at_least_float32(self.table.compute_dtype))
-        return bucket_bias(constrain(table, None, "heads"), buckets)
+        function = BucketFunction(c.num_buckets, c.max_distance, not context.mask.causal)
+        return OffsetBias(constrain(table, None, "heads"), function)
 
 
 class SharedBias(NoPosition):
     """Adds the bias that the stack's layers share."""
 
-    def bias(self, context: Context) -> Float[Array, "#B N T S"] | None:
+    def bias(self, context: Context) -> OffsetBias | None:
         """That of the context."""
         return context.shared_bias
 

@@ -1,13 +1,31 @@
 """Biases on attention scores by the distance between query and key: ALiBi and T5's buckets."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jax_transformer.ops.precision import at_least_float32
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class OffsetBias:
+    """A bias on the scores that depends on nothing but ``k_position - q_position``: what computes any part of it on its own."""
+
+    parameters: Any
+    """What has gradients: arrays, or nothing."""
+    function: Callable[[Any, Int[Array, "#B T S"]], Float[Array, "#B N T S"]] = field(metadata={"static": True})
+
+    def at(self, offsets: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:
+        """The bias at these offsets."""
+        return self.function(self.parameters, offsets)
 
 
 def alibi_slopes(num_heads: int, max_bias: float) -> np.ndarray:
@@ -57,3 +75,29 @@ def relative_buckets(
 def bucket_bias(table: Float[Array, "buckets N"], buckets: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:
     """The row of ``table`` for each bucket, heads before positions."""
     return jnp.moveaxis(table[buckets], -1, 1)
+
+
+@dataclass(frozen=True)
+class SlopeFunction:
+    """``alibi`` as the function of an ``OffsetBias``, which has no parameters."""
+
+    num_heads: int
+    max_bias: float
+    dtype: DTypeLike
+
+    def __call__(self, parameters: tuple[()], offsets: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:
+        """``-slope * |offset|``."""
+        return alibi(offsets, alibi_slopes(self.num_heads, self.max_bias), self.dtype)
+
+
+@dataclass(frozen=True)
+class BucketFunction:
+    """T5's buckets as the function of an ``OffsetBias``, whose parameters are the table."""
+
+    num_buckets: int
+    max_distance: int
+    bidirectional: bool
+
+    def __call__(self, table: Float[Array, "buckets N"], offsets: Int[Array, "#B T S"]) -> Float[Array, "#B N T S"]:
+        """The table's number for each offset."""
+        return bucket_bias(table, relative_buckets(offsets, self.num_buckets, self.max_distance, self.bidirectional))

@@ -80,6 +80,30 @@ def test_a_wrong_value_is_refused_with_what_was_got_and_wanted(override: str, wa
         ([f"{ATTENTION}.head_dim=31"], "head_dim=31 * fraction=1.0 gives rotary_dim=31"),
         ([f"{ATTENTION}.position.fraction=0.03"], "gives rotary_dim=0; it must be even and at least 2"),
         ([f"{ATTENTION}.position.fraction=0.7", f"{ATTENTION}.head_dim=10"], "gives rotary_dim=7"),
+        ([f"{ATTENTION}.implementation=windowed"], "implementation=windowed without a window: set window"),
+        (
+            [f"{ATTENTION}.implementation=windowed", f"{ATTENTION}.window=8", f"{ATTENTION}.sink_tokens=2"],
+            "implementation=windowed cannot compute sink_tokens=2: leave sink_tokens out",
+        ),
+        (
+            [f"{ATTENTION}.implementation=blockwise", f"{ATTENTION}.dropout=0.1"],
+            "implementation=blockwise cannot compute dropout=0.1",
+        ),
+        (
+            [f"{ATTENTION}.implementation=cudnn", f"{ATTENTION}.softcap=30.0"],
+            "implementation=cudnn cannot compute softcap=30.0",
+        ),
+        ([f"{ATTENTION}.implementation=cudnn", f"{ATTENTION}.sink_logits=true"], "cannot compute sink_logits=True"),
+        ([f"{ATTENTION}.implementation=cudnn", f"{ATTENTION}.head_dim=36"], "it wants a multiple of 8 up to 256"),
+        ([f"{ATTENTION}.implementation=cudnn", f"{ATTENTION}.head_dim=264"], "it wants a multiple of 8 up to 256"),
+        (
+            [f"{ATTENTION}.implementation=splash", f"{ATTENTION}.position={{kind: alibi}}"],
+            "implementation=splash cannot add the bias of position=alibi: use implementation: blockwise",
+        ),
+        (
+            [f"{ATTENTION}={{kind: complex, num_heads: 2, head_dim: 4, implementation: splash}}"],
+            "implementation=splash computes softmax attention of a sequence over itself only",
+        ),
         (["data.sequence_length=129"], "data.sequence_length=129 is above model.max_length=128"),
         (["data.sequence_length=1"], "sequence_length=1 leaves nothing to predict from"),
         (["data.tokenizer={kind: byte}", "model.vocab_size=256"], "the byte tokenizer has 259 tokens but model.vocab_size=256"),

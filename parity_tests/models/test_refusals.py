@@ -8,6 +8,7 @@ import pytest
 
 from jax_transformer import config
 from jax_transformer.config.errors import DataError
+from parity_tests.ops.pairs import array
 
 ATTENTION = config.Softmax(num_heads=2, head_dim=4)
 BLOCK = config.Block(attention=ATTENTION, ffn=config.Mlp(hidden_dim=5), norm=config.RMSNorm())
@@ -44,6 +45,29 @@ def test_tokens_that_no_model_can_read(tokens: np.ndarray, words: str):
 def test_segments_of_another_shape():
     tokens, segments = np.zeros((2, 3), np.int32), np.ones((2, 4), np.int32)
     assert "got shape (2, 4), wanted (2, 3)" in refusals(lambda checks: checks.check_segments(segments, tokens))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([2, 2, 1, 2, 0, 2], "segments[1]: segment 2 is in 3 pieces, wanted one; number every document of a row differently"),
+        ([1, 0, 0, 1, 0, 0], "segments[1]: segment 1 is in 2 pieces"),
+    ],
+)
+def test_segments_that_are_not_in_one_piece(row: list[int], words: str):
+    segments, tokens = np.array([[3, 3, 1, 2, 0, 0], row], np.int32), np.zeros((2, 6), np.int32)
+    assert words in refusals(lambda checks: checks.check_segments(segments, tokens))
+    assert refusals(lambda checks: checks.check_segments(segments, tokens, "source")).startswith("source_segments[1]")
+
+
+@pytest.mark.parametrize("package", ["jax_transformer", "torch_reference"])
+def test_padding_between_new_tokens_of_a_cache_is_no_end_of_a_segment(package: str):
+    model, tokens = import_module(f"{package}.models").build_model(CONFIG), np.array([[3, 0, 4]], np.int32)
+    gap, whole = (
+        model.decode(*given, model.empty_cache(1, 3), segments=np.array([segments], np.int32))[0]
+        for given, segments in (((tokens,), [1, 0, 1]), ((tokens[:, [1, 0, 2]],), [0, 1, 1]))
+    )
+    np.testing.assert_allclose(array(gap)[0, 2], array(whole)[0, 2], rtol=1e-5)
 
 
 def test_tokens_that_do_not_fit_in_a_cache():

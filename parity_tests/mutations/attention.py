@@ -8,7 +8,7 @@ from torch import Tensor
 from jax_transformer import config as c
 from parity_tests.mutations.mutation import Mutation, on_forward, replacing
 from torch_reference.models import cache as cache_file
-from torch_reference.nn.attention import softmax as softmax_file
+from torch_reference.nn.attention import kernel as kernel_file
 from torch_reference.nn.attention.cache import KVCache
 from torch_reference.ops import mask as mask_file
 from torch_reference.ops.mask import Mask
@@ -16,7 +16,7 @@ from torch_reference.ops.mask import Mask
 _ATTN = "stack.layers.0.attn"
 _MIXED = f"forward {_ATTN}.(probabilities|mixed)"
 _ALLOWED = Mask.allowed
-_ATTEND = softmax_file.softmax_attention
+_ATTEND = kernel_file.softmax_attention
 _WRITE = KVCache.write
 
 
@@ -78,7 +78,7 @@ def _positions() -> list[Mutation]:
         Mutation("positions do not restart", "everything", patch=running, first=f"forward {_ATTN}.q"),
         Mutation("Rope.kind", "square", nowhere, first=f"forward {_ATTN}.q"),
         Mutation("values moved within a head", "square", patch=rolled, first=f"forward {_ATTN}.v"),
-        Mutation("kv heads tiled", "everything", patch=replacing(softmax_file, "softmax_attention", _tiled), first=_MIXED),
+        Mutation("kv heads tiled", "everything", patch=replacing(kernel_file, "softmax_attention", _tiled), first=_MIXED),
     ]
 
 

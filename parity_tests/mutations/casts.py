@@ -8,7 +8,7 @@ from torch import Tensor
 from parity_tests.mutations.mutation import Mutation, replacing
 from torch_reference.nn import norm as norm_file
 from torch_reference.nn import position as position_file
-from torch_reference.nn.attention import softmax as softmax_file
+from torch_reference.nn.attention import kernel as kernel_file
 
 _NORM, _ATTN = "casts stack.layers.0.attn_norm", "casts stack.layers.0.attn"
 
@@ -53,7 +53,7 @@ CAST_MUTATIONS = [
     Mutation(
         "softmax in 16 bits",
         "everything",
-        patch=replacing(softmax_file, "softmax_attention", _narrow_softmax),
+        patch=replacing(kernel_file, "softmax_attention", _narrow_softmax),
         first=f"{_ATTN}.mixed",
     ),
     Mutation("rotation in 32 bits", "square", patch=replacing(position_file, "apply_rope", _wide_rope), first=f"{_ATTN}.q"),

@@ -97,6 +97,7 @@ WITHOUT_MUTATION = {
     "Stack.drop_path_schedule": "the same",
     "Stack.remat": "decides how, not what is computed: a test compares every policy",
     "Stack.unroll": "the same",
+    "implementation": "the same: a test compares every form",
     "max_length": "only refuses longer sequences",
     "EncoderDecoder.max_source_length": "the same",
     "EncoderDecoder.start_token": "is read by the data and by generation, not by the model",

@@ -7,7 +7,7 @@ import pytest
 
 from jax_transformer import config
 from parity_tests.nn.twins import EXACT, Twin, assert_same, run, twins
-from parity_tests.ops.pairs import PACKAGES, array, tensor
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
 from parity_tests.tolerances import DIFFERENT_BITS
 
 D_MODEL, LENGTH, HEADS = 10, 7, {"num_heads": 6, "num_kv_heads": 2, "head_dim": 4}
@@ -44,6 +44,11 @@ SEGMENTS = np.stack([np.ones(LENGTH, int), (np.arange(LENGTH) > 1).astype(int)])
 
 def build(c: config.Attention, rng: np.random.Generator, dtype: str = "float64") -> tuple[Twin, Twin]:
     return twins("nn.attention:ATTENTION:", c, D_MODEL, rng=rng, dtype=dtype)
+
+
+def by_distance(table: Any, offsets: Any) -> Any:
+    """A bias per head that grows with the offset, in any framework."""
+    return table[None, :, None, None] * offsets[:, None]
 
 
 def whole(twin: Twin, x: np.ndarray, **options: Any) -> tuple[dict[str, np.ndarray], Any]:
@@ -215,12 +220,12 @@ def test_complex_scores_are_those_of_complex_numbers(rng: np.random.Generator):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_shared_bias_comes_from_the_context(package: str, rng: np.random.Generator):
-    x, bias = draw(rng), rng.normal(size=(1, 6, LENGTH, LENGTH))
+    x, table = draw(rng), rng.normal(size=6)
     twin = build(softmax(position=config.SharedBias()), rng)[PACKAGES.index(package)]
+    shared = operation(package, "position_bias.OffsetBias")(twin.tensors(table)[0], by_distance)
     context = {"q": POSITIONS, "k": POSITIONS}
     plain, biased = (
-        run(twin, x, twin.context(**context, **more))[0]["probabilities"]
-        for more in ({}, {"shared_bias": twin.tensors(bias)[0]})
+        run(twin, x, twin.context(**context, **more))[0]["probabilities"] for more in ({}, {"shared_bias": shared})
     )
-    want = plain * np.exp(bias)
+    want = plain * np.exp(by_distance(table, POSITIONS[:, None, :] - POSITIONS[:, :, None]))
     np.testing.assert_allclose(biased, want / want.sum(-1, keepdims=True), **EXACT)

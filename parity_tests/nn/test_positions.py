@@ -16,7 +16,7 @@ from jax_transformer.nn.params import Maker
 from jax_transformer.nn.position import T5Bias
 from jax_transformer.ops.mask import causal_mask
 from parity_tests.nn.twins import Twin, twins
-from parity_tests.ops.pairs import array
+from parity_tests.ops.pairs import array, operation
 from torch_reference.nn.context import Context as TorchContext
 from torch_reference.nn.params import Maker as TorchMaker
 from torch_reference.nn.position import T5Bias as TorchT5Bias
@@ -68,6 +68,11 @@ def mask_of(twin: Twin, length: int, segments: np.ndarray | None = None, causal:
     starts = np.maximum.accumulate(np.where(np.diff(segments, prepend=-1) != 0, np.arange(length), 0), axis=1)
     counted = np.arange(length)[None] - starts
     return twin.context(counted, counted, segments, segments, causal=causal)
+
+
+def biases(twin: Twin, context: Any) -> np.ndarray:
+    """What the module adds to the scores."""
+    return array(twin.module.bias(context).at(context.mask.offsets()))
 
 
 def rotated(twin: Twin, x: np.ndarray, segments: np.ndarray | None = None) -> np.ndarray:
@@ -181,7 +186,7 @@ def test_what_adds_a_bias_rotates_nothing(c: config.Config, rng: np.random.Gener
 def test_alibi_subtracts_the_slope_for_every_token_between(dtype: str, rng: np.random.Generator):
     segments = np.array([[1, 1, 1, 2, 2, 2, 0], [1, 1, 2, 2, 2, 2, 2]])
     each = twins("nn.position:POSITION:", config.Alibi(max_bias=6.0), (4, HEAD), rng=rng, dtype=dtype)
-    ours, theirs = (array(twin.module.bias(mask_of(twin, 7, segments))) for twin in each)
+    ours, theirs = (biases(twin, mask_of(twin, 7, segments)) for twin in each)
     np.testing.assert_array_equal(theirs, ours)
     assert ours.dtype == theirs.dtype == (np.float32 if dtype == "bfloat16" else np.float64)
     assert ours.shape == (2, 4, 7, 7)
@@ -193,7 +198,7 @@ def test_t5_bias_is_that_of_transformers(causal: bool, rng: np.random.Generator)
     c = config.T5Bias(num_buckets=8, max_distance=20)
     each = twins("nn.position:T5Bias", c, (HEADS, HEAD), rng=rng)
     assert [list(twin.params()) for twin in each] == [["table.weight"]] * 2
-    ours, theirs = (array(twin.module.bias(mask_of(twin, 40, causal=causal))) for twin in each)
+    ours, theirs = (biases(twin, mask_of(twin, 40, causal=causal)) for twin in each)
     np.testing.assert_array_equal(theirs, ours)
     offsets = torch.arange(40)[None, :] - torch.arange(40)[:, None]
     buckets = T5Attention._relative_position_bucket(offsets, not causal, 8, 20)
@@ -210,13 +215,12 @@ def test_t5_bias_is_not_rounded_to_the_compute_dtype():
         (ours, Context(causal_mask(1)), ours.table.embedding[...]),
         (theirs, TorchContext(torch_causal_mask(1)), theirs.table.weight),
     ):
-        np.testing.assert_array_equal(array(module.bias(context))[0, :, 0, 0], array(table)[0])
+        np.testing.assert_array_equal(array(module.bias(context).at(context.mask.offsets()))[0, :, 0, 0], array(table)[0])
 
 
 def test_the_shared_bias_is_that_of_the_context(rng: np.random.Generator):
-    shared = rng.normal(size=(1, HEADS, 5, 5))
     for twin in twins("nn.position:POSITION:", config.SharedBias(), (HEADS, HEAD), rng=rng):
         counted = np.arange(5)[None]
-        context = twin.context(counted, counted, shared_bias=twin.tensors(shared)[0])
-        np.testing.assert_array_equal(array(twin.module.bias(context)), shared)
+        shared = operation(twin.package, "position_bias.OffsetBias")((), max)
+        assert twin.module.bias(twin.context(counted, counted, shared_bias=shared)) is shared
         assert twin.module.bias(twin.context(counted, counted)) is None

@@ -1,6 +1,6 @@
 """Attention by blocks is attention, and never holds all scores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,27 +11,20 @@ import pytest
 from jax_transformer.ops.attention.blockwise import blockwise_attention
 from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.mask import Mask, bidirectional_mask, causal_mask, cross_mask
-from jax_transformer.ops.position_bias import alibi, alibi_slopes, bucket_bias, relative_buckets
+from jax_transformer.ops.position_bias import BucketFunction, OffsetBias, SlopeFunction
+from parity_tests.jaxprs import largest_array
 from parity_tests.ops.packing import packed
 
 SCALE, BLOCK, HEADS = 0.37, 16, 6
 CLOSE = {"rtol": 1e-10, "atol": 1e-11}
 
 
-def by_slopes(parameters: tuple[()], offsets: jax.Array) -> jax.Array:
-    return alibi(offsets, alibi_slopes(HEADS, 8.0), "float64")
+def slopes(rng: np.random.Generator) -> OffsetBias:
+    return OffsetBias((), SlopeFunction(HEADS, 8.0, "float64"))
 
 
-def by_bucket(table: jax.Array, offsets: jax.Array) -> jax.Array:
-    return bucket_bias(table, relative_buckets(offsets, 8, 20, bidirectional=True))
-
-
-def slopes(rng: np.random.Generator) -> tuple[Callable, Any]:
-    return by_slopes, ()
-
-
-def buckets(rng: np.random.Generator) -> tuple[Callable, Any]:
-    return by_bucket, jnp.asarray(rng.normal(size=(8, HEADS)))
+def buckets(rng: np.random.Generator) -> OffsetBias:
+    return OffsetBias(jnp.asarray(rng.normal(size=(8, HEADS))), BucketFunction(8, 20, bidirectional=True))
 
 
 def inputs(rng: np.random.Generator, length: int, keys: int | None = None) -> list[jax.Array]:
@@ -68,23 +61,23 @@ def assert_defined(
     *,
     softcap: float | None = None,
     sinks: jax.Array | None = None,
-    bias: tuple[Callable, Any] | None = None,
+    bias: OffsetBias | None = None,
     **sight: int,
 ):
     """Values and gradients (of queries, keys, values, sinks and bias parameters) are those of the definition."""
-    function, parameters = (None, None) if bias is None else bias
 
     def definition(given: list, parameters: tuple) -> jax.Array:
-        added = None if function is None else function(parameters[1], mask.offsets())
+        sinks, bias = parameters
+        added = None if bias is None else bias.at(mask.offsets())
         allowed = mask.allowed(**sight)
-        return softmax_attention(*given, allowed, SCALE, softcap=softcap, bias=added, sinks=parameters[0])[0]
+        return softmax_attention(*given, allowed, SCALE, softcap=softcap, bias=added, sinks=sinks)[0]
 
     def blocks(given: list, parameters: tuple) -> jax.Array:
-        added = None if function is None else (function, parameters[1])
-        options = {"softcap": softcap, "bias": added, "sinks": parameters[0], "block": BLOCK}
+        sinks, bias = parameters
+        options = {"softcap": softcap, "bias": bias, "sinks": sinks, "block": BLOCK}
         return blockwise_attention(*given, mask, SCALE, **sight, **options)
 
-    want, got = (results(attend, given, (sinks, parameters)) for attend in (definition, blocks))
+    want, got = (results(attend, given, (sinks, bias)) for attend in (definition, blocks))
     for mine, other in zip(got, want, strict=True):
         np.testing.assert_allclose(mine, other, **CLOSE)
 
@@ -171,34 +164,19 @@ def test_blocks_that_nobody_sees_are_not_computed(name: str, rng: np.random.Gene
     assert np.isnan(out[:, seen_later]).any()
 
 
-def largest_array(function: Callable, *arguments: Any) -> int:
-    """Elements of the largest array anywhere in a computation."""
-    return max(jaxpr_sizes(jax.make_jaxpr(function)(*arguments).jaxpr))
-
-
-def jaxpr_sizes(jaxpr: Any) -> Iterator[int]:
-    for equation in jaxpr.eqns:
-        yield from (int(np.prod(variable.aval.shape)) for variable in equation.outvars)
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(inner, "eqns"):
-                yield from jaxpr_sizes(inner)
-            elif hasattr(inner, "jaxpr"):
-                yield from jaxpr_sizes(inner.jaxpr)
-
-
 @pytest.mark.parametrize("window", [None, 100])
 def test_forward_and_backward_never_hold_all_scores(window: int | None, rng: np.random.Generator):
     length = 1024
-    given, mask, table = inputs(rng, length), causal_mask(length, jnp.asarray(packed(rng, length))), buckets(rng)[1]
+    given, mask, bias = inputs(rng, length), causal_mask(length, jnp.asarray(packed(rng, length))), buckets(rng)
 
-    def blocks(given: list, table: jax.Array) -> jax.Array:
-        return blockwise_attention(*given, mask, SCALE, window=window, softcap=0.8, bias=(by_bucket, table), block=64).sum()
+    def blocks(given: list, bias: OffsetBias) -> jax.Array:
+        return blockwise_attention(*given, mask, SCALE, window=window, softcap=0.8, bias=bias, block=64).sum()
 
-    def definition(given: list, table: jax.Array) -> jax.Array:
-        options = {"softcap": 0.8, "bias": by_bucket(table, mask.offsets())}
+    def definition(given: list, bias: OffsetBias) -> jax.Array:
+        options = {"softcap": 0.8, "bias": bias.at(mask.offsets())}
         return softmax_attention(*given, mask.allowed(window), SCALE, **options)[0].sum()
 
-    got, whole = (largest_array(jax.grad(f, argnums=(0, 1)), given, table) for f in (blocks, definition))
+    got, whole = (largest_array(jax.grad(f, argnums=(0, 1)), given, bias) for f in (blocks, definition))
     assert whole >= 2 * HEADS * length**2
     assert got < length**2 / 8
 

@@ -42,7 +42,8 @@ def mix(package: str, form: str, given: dict[str, Any], sight: tuple[Any, int], 
     arguments = (given["q"], given["k"], given["v"])
     attend = operation(package, f"attention.{form}.{'softmax' if form == 'reference' else form}_attention")
     if form == "windowed":
-        options["bias"] = (bias, given["table"]) if "bias" in names else None
+        offset_bias = operation(package, "position_bias.OffsetBias")
+        options["bias"] = offset_bias(given["table"], bias) if "bias" in names else None
         return attend(*arguments, own, SCALE, window=window, **options)
     options["bias"] = bias(given["table"], own.offsets()) if "bias" in names else None
     return attend(*arguments, own.allowed(window), SCALE, **options)[0]

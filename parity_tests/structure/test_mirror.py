@@ -29,6 +29,7 @@ MIRRORED = (
     "nn/attention/cache.py",
     "nn/attention/complex.py",
     "nn/attention/cross.py",
+    "nn/attention/kernel.py",
     "nn/attention/mla.py",
     "nn/attention/multi_head.py",
     "nn/attention/query_key.py",

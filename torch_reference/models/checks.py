@@ -38,15 +38,30 @@ def check_tokens(
 
 
 def check_segments(
-    segments: Int[Tensor, "B T"] | None, tokens: Int[Tensor, "B T"], name: Literal["tokens", "source"] = "tokens"
+    segments: Int[Tensor, "B T"] | None,
+    tokens: Int[Tensor, "B T"],
+    name: Literal["tokens", "source"] = "tokens",
+    *,
+    whole: bool = True,
 ) -> Int[Tensor, "B T"] | None:
-    """``segments`` as int32, of the shape of ``tokens``; else DataError."""
+    """``segments`` as int32, of the shape of ``tokens``, and each of them in one piece if they are ``whole``; else DataError.
+
+    Of a segment in two pieces, positions would begin anew in the second; the new tokens of a cache may go on with it.
+    """
     if segments is None:
         return None
+    own = "source_segments" if name == "source" else "segments"
     if tuple(segments.shape) != tuple(tokens.shape):
-        own = "source_segments" if name == "source" else "segments"
         raise DataError(f"{own}: got shape {tuple(segments.shape)}, wanted {tuple(tokens.shape)}, that of {name}")
-    return torch.as_tensor(segments, dtype=torch.int32, device=tokens.device)
+    segments = torch.as_tensor(segments, dtype=torch.int32, device=tokens.device)
+    if whole and _known(segments):
+        for row, values in enumerate(segments):
+            starts = torch.unique_consecutive(values)
+            numbers, counts = torch.unique(starts[starts != 0], return_counts=True)
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                if count > 1:
+                    raise DataError(_pieces(f"{own}[{row}]", number, count))
+    return segments
 
 
 def check_token_types(
@@ -87,3 +102,7 @@ def check_room(used: Int[Tensor, ""], new: int, capacity: int) -> None:
 def _known(values: Tensor) -> bool:
     """Whether the values can be looked at without breaking a compiled graph."""
     return not torch.compiler.is_compiling() and not values.is_meta
+
+
+def _pieces(row: str, number: int, count: int) -> str:
+    return f"{row}: segment {number} is in {count} pieces, wanted one; number every document of a row differently"

@@ -73,7 +73,7 @@ class Decoder(Tower):
         padded on the left. Raises DataError, outside ``torch.compile``, where the cache has no room.
         """
         tokens = check_tokens(tokens, self.config)
-        segments = check_segments(segments, tokens)
+        segments = check_segments(segments, tokens, whole=False)
         token_types = check_token_types(token_types, tokens, self.config.embedding)
         extended = cache.extend(torch.ones_like(tokens, dtype=torch.int32) if segments is None else segments)
         check_positions(extended.positions, self.config.embedding, self.config.max_length)

@@ -81,7 +81,7 @@ class EncoderDecoder(nn.Module):
         """
         assert cache.source is not None
         tokens = check_tokens(tokens, self.config)
-        segments = check_segments(segments, tokens)
+        segments = check_segments(segments, tokens, whole=False)
         extended = cache.extend(torch.ones_like(tokens, dtype=torch.int32) if segments is None else segments)
         check_positions(extended.positions, self.config.decoder.embedding, self.config.max_length)
         mask = extended.newest(tokens.shape[1])

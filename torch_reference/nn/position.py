@@ -14,7 +14,7 @@ from torch_reference.nn.params import Maker
 from torch_reference.ops import rope_scaling
 from torch_reference.ops.mask import Mask
 from torch_reference.ops.position import apply_rope, rope_frequencies
-from torch_reference.ops.position_bias import alibi, alibi_slopes, bucket_bias, relative_buckets
+from torch_reference.ops.position_bias import BucketFunction, OffsetBias, SlopeFunction
 from torch_reference.ops.precision import at_least_float32
 
 
@@ -29,8 +29,8 @@ class NoPosition(nn.Module):
         """Queries, or keys of the same tokens, with what their positions do to them."""
         return x
 
-    def bias(self, context: Context) -> Float[Tensor, "#B N T S"] | None:
-        """What is added to the scores, in float32 at least; None for nothing."""
+    def bias(self, context: Context) -> OffsetBias | None:
+        """What is added to the scores, in float32 at least, by offset; None for nothing."""
         return None
 
 
@@ -78,12 +78,11 @@ class Alibi(NoPosition):
 
     def __init__(self, c: config.Alibi, heads: tuple[int, int], make: Maker):
         super().__init__(c, heads, make)
-        self.slopes = alibi_slopes(heads[0], c.max_bias)
-        self.compute_dtype = getattr(torch, make.dtype.compute)
+        self.function = SlopeFunction(heads[0], c.max_bias, getattr(torch, make.dtype.compute))
 
-    def bias(self, context: Context) -> Float[Tensor, "#B N T S"]:
+    def bias(self, context: Context) -> OffsetBias:
         """``-slope * distance``."""
-        return alibi(context.mask.offsets(), self.slopes, self.compute_dtype)
+        return OffsetBias((), self.function)
 
 
 class T5Bias(NoPosition):
@@ -94,18 +93,18 @@ class T5Bias(NoPosition):
         self.table = Embed(c.num_buckets, heads[0], make)
         self.config = c
 
-    def bias(self, context: Context) -> Float[Tensor, "#B N T S"]:
+    def bias(self, context: Context) -> OffsetBias:
         """The table's number for each offset; attention that is not causal has buckets for either direction."""
-        c, mask = self.config, context.mask
-        buckets = relative_buckets(mask.offsets(), c.num_buckets, c.max_distance, not mask.causal)
+        c = self.config
         # Not looked up through the table's own call: that would round to the compute dtype.
-        return bucket_bias(self.table.weight.to(at_least_float32(self.table.compute_dtype)), buckets)
+        table = self.table.weight.to(at_least_float32(self.table.compute_dtype))
+        return OffsetBias(table, BucketFunction(c.num_buckets, c.max_distance, not context.mask.causal))
 
 
 class SharedBias(NoPosition):
     """Adds the bias that the stack's layers share."""
 
-    def bias(self, context: Context) -> Float[Tensor, "#B N T S"] | None:
+    def bias(self, context: Context) -> OffsetBias | None:
         """That of the context."""
         return context.shared_bias
 

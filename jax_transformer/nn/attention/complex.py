@@ -6,11 +6,11 @@ from jaxtyping import Array, Float, Int
 
 from jax_transformer import config
 from jax_transformer.nn.attention.cache import KVCache
+from jax_transformer.nn.attention.kernel import attend
 from jax_transformer.nn.context import Context
 from jax_transformer.nn.linear import Linear
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.tap import SILENT, Tap
-from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.complex_rotation import complex_frequencies, rotate_complex
 from jax_transformer.ops.constrain import constrain
 from jax_transformer.ops.dropout import Noise
@@ -51,9 +51,7 @@ class ComplexAttention(nnx.Module):
         if cache is not None:
             memory = cache[0].write(k, v, cache[1])
             k, v = memory.keys, memory.values
-        allowed = context.mask.allowed(c.window, c.sink_tokens)
-        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, drop=(c.dropout, noise))
-        tap("probabilities", probabilities)
+        mixed = attend(c, q, k, v, context.mask, noise=noise, cached=cache is not None, tap=tap)
         tap("mixed", mixed)
         return self.o_proj(mixed), memory
 

@@ -4,12 +4,12 @@ from jaxtyping import Array, Float
 
 from jax_transformer import config
 from jax_transformer.nn.attention.cache import KVCache
+from jax_transformer.nn.attention.kernel import attend
 from jax_transformer.nn.attention.multi_head import MultiHead
 from jax_transformer.nn.attention.query_key import norm_heads
 from jax_transformer.nn.context import Context
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.tap import SILENT, Tap
-from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.constrain import constrain
 from jax_transformer.ops.dropout import Noise
 
@@ -41,9 +41,7 @@ class CrossAttention(MultiHead):
         for name, value in (("q", q), ("k", k), ("v", v)):
             tap(name, value)
         sinks = None if self.sinks is None else self.sinks[...]
-        options = {"softcap": c.softcap, "sinks": sinks, "drop": (c.dropout, noise)}
-        mixed, probabilities = softmax_attention(q, k, v, context.source_mask.allowed(), c.score_scale, **options)
-        tap("probabilities", probabilities)
+        mixed = attend(c, q, k, v, context.source_mask, sinks=sinks, noise=noise, tap=tap)
         tap("mixed", mixed)
         return self.output(mixed, x, tap)
 

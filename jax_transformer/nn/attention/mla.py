@@ -6,13 +6,13 @@ from jaxtyping import Array, Float, Int
 
 from jax_transformer import config
 from jax_transformer.nn.attention.cache import LatentCache
+from jax_transformer.nn.attention.kernel import attend
 from jax_transformer.nn.context import Context
 from jax_transformer.nn.linear import Linear
 from jax_transformer.nn.norm import build_norm
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.position import POSITION
 from jax_transformer.nn.tap import SILENT, Tap
-from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.constrain import constrain
 from jax_transformer.ops.dropout import Noise
 from jax_transformer.ops.mask import Mask
@@ -63,9 +63,7 @@ class Mla(nnx.Module):
         k = jnp.concatenate([nope, shared], axis=-1)
         for name, value in (("q", q), ("k", k), ("v", v)):
             tap(name, value)
-        allowed = mask.allowed(c.window, c.sink_tokens)
-        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, drop=(c.dropout, noise))
-        tap("probabilities", probabilities)
+        mixed = attend(c, q, k, v, mask, noise=noise, cached=cache is not None, tap=tap)
         tap("mixed", mixed)
         return self.o_proj(mixed), memory
 

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_transformer import config
 from jax_transformer.nn.attention.cache import KVCache
+from jax_transformer.nn.attention.kernel import attend
 from jax_transformer.nn.attention.multi_head import MultiHead
 from jax_transformer.nn.attention.query_key import norm_heads, temper_queries
 from jax_transformer.nn.context import Context
@@ -13,7 +14,6 @@ from jax_transformer.nn.linear import Linear
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.position import POSITION
 from jax_transformer.nn.tap import SILENT, Tap
-from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.constrain import constrain
 from jax_transformer.ops.dropout import Noise
 from jax_transformer.ops.mask import Mask
@@ -50,11 +50,9 @@ class SoftmaxAttention(MultiHead):
         if cache is not None:
             memory = cache[0].write(k, v, cache[1])
             k, v = memory.keys, memory.values
-        allowed, bias = mask.allowed(c.window, c.sink_tokens), self.position.bias(context)
         sinks = None if self.sinks is None else self.sinks[...]
-        options = {"softcap": c.softcap, "bias": bias, "sinks": sinks, "drop": (c.dropout, noise)}
-        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, **options)
-        tap("probabilities", probabilities)
+        options = {"bias": self.position.bias(context), "sinks": sinks, "noise": noise, "cached": cache is not None}
+        mixed = attend(c, q, k, v, mask, **options, tap=tap)
         tap("mixed", mixed)
         return self.output(mixed, x, tap), memory
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from jax_transformer.ops.attention.windowed import OffsetBias
 from jax_transformer.ops.mask import Mask
+from jax_transformer.ops.position_bias import OffsetBias
 from jax_transformer.ops.precision import at_least_float32, matmul_precision
 
 Inputs = tuple[Array, Array, Array, Array | None, Any]
@@ -59,7 +59,7 @@ def blockwise_attention(
     """
     told = mask.q_segments is not None and mask.k_segments is not None
     segments = (mask.q_segments, mask.k_segments) if told else (None, None)
-    function, parameters = (None, ()) if bias is None else bias
+    function, parameters = (None, ()) if bias is None else (bias.function, bias.parameters)
     form = _Form(scale, mask.causal, window, sink_tokens, softcap, function, block)
     return _attend(form, (q, k, v, sinks, parameters), ((mask.q_positions, segments[0]), (mask.k_positions, segments[1])))
 

@@ -1,18 +1,12 @@
 """Attention through a window: a block of queries meets its own and the neighbouring blocks of keys, and no others."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.dropout import Noise
 from jax_transformer.ops.mask import Mask
-
-OffsetBias = tuple[Callable[[Any, Int[Array, "#B T S"]], Float[Array, "#B N T S"]], Any]
-"""A bias on the scores as a function of its parameters and of ``k_position - q_position``, and those parameters: what is needed
-to compute any part of it on its own."""
+from jax_transformer.ops.position_bias import OffsetBias
 
 SMALLEST_BLOCK = 64
 """Blocks of fewer tokens are matrix products too small to be fast."""
@@ -52,7 +46,7 @@ def windowed_attention(
     own, near = ([_blocks(x, size, n) for x in (positions, segments)] for n in (0, sides))
     local = Mask(own[0], near[0], own[1], near[1], mask.causal)
     q, k, v = (_blocks(x, size, n) for x, n in ((q, 0), (k, sides), (v, sides)))
-    added = None if bias is None else bias[0](bias[1], local.offsets())
+    added = None if bias is None else bias.at(local.offsets())
     options = {"softcap": softcap, "bias": added, "sinks": sinks, "drop": drop}
     mixed, _ = softmax_attention(q, k, v, local.allowed(window), scale, **options)
     return mixed.reshape(batch, -1, *mixed.shape[2:])[:, :length]

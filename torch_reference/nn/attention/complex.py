@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from jax_transformer import config
 from torch_reference.nn.attention.cache import KVCache
+from torch_reference.nn.attention.kernel import attend
 from torch_reference.nn.context import Context
 from torch_reference.nn.linear import Linear
 from torch_reference.nn.params import Maker
 from torch_reference.nn.tap import SILENT, Tap
-from torch_reference.ops.attention.reference import softmax_attention
 from torch_reference.ops.complex_rotation import complex_frequencies, rotate_complex
 from torch_reference.ops.dropout import Noise
 
@@ -50,9 +50,7 @@ class ComplexAttention(nn.Module):
         if cache is not None:
             memory = cache[0].write(k, v, cache[1])
             k, v = memory.keys, memory.values
-        allowed = context.mask.allowed(c.window, c.sink_tokens)
-        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, drop=(c.dropout, noise))
-        tap("probabilities", probabilities)
+        mixed = attend(c, q, k, v, context.mask, noise=noise, cached=cache is not None, tap=tap)
         tap("mixed", mixed)
         return self.o_proj(mixed), memory
 

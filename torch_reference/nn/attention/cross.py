@@ -5,12 +5,12 @@ from torch import Tensor
 
 from jax_transformer import config
 from torch_reference.nn.attention.cache import KVCache
+from torch_reference.nn.attention.kernel import attend
 from torch_reference.nn.attention.multi_head import MultiHead
 from torch_reference.nn.attention.query_key import norm_heads
 from torch_reference.nn.context import Context
 from torch_reference.nn.params import Maker
 from torch_reference.nn.tap import SILENT, Tap
-from torch_reference.ops.attention.reference import softmax_attention
 from torch_reference.ops.dropout import Noise
 
 
@@ -40,9 +40,7 @@ class CrossAttention(MultiHead):
         k, v = memory.keys, memory.values
         for name, value in (("q", q), ("k", k), ("v", v)):
             tap(name, value)
-        options = {"softcap": c.softcap, "sinks": self.sinks, "drop": (c.dropout, noise)}
-        mixed, probabilities = softmax_attention(q, k, v, context.source_mask.allowed(), c.score_scale, **options)
-        tap("probabilities", probabilities)
+        mixed = attend(c, q, k, v, context.source_mask, sinks=self.sinks, noise=noise, tap=tap)
         tap("mixed", mixed)
         return self.output(mixed, x, tap)
 

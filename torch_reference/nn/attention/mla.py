@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from jax_transformer import config
 from torch_reference.nn.attention.cache import LatentCache
+from torch_reference.nn.attention.kernel import attend
 from torch_reference.nn.context import Context
 from torch_reference.nn.linear import Linear
 from torch_reference.nn.norm import build_norm
 from torch_reference.nn.params import Maker
 from torch_reference.nn.position import POSITION
 from torch_reference.nn.tap import SILENT, Tap
-from torch_reference.ops.attention.reference import softmax_attention
 from torch_reference.ops.dropout import Noise
 from torch_reference.ops.mask import Mask
 
@@ -63,9 +63,7 @@ class Mla(nn.Module):
         k = torch.cat([nope, shared], dim=-1)
         for name, value in (("q", q), ("k", k), ("v", v)):
             tap(name, value)
-        allowed = mask.allowed(c.window, c.sink_tokens)
-        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, drop=(c.dropout, noise))
-        tap("probabilities", probabilities)
+        mixed = attend(c, q, k, v, mask, noise=noise, cached=cache is not None, tap=tap)
         tap("mixed", mixed)
         return self.o_proj(mixed), memory
 

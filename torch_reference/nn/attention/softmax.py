@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from jax_transformer import config
 from torch_reference.nn.attention.cache import KVCache
+from torch_reference.nn.attention.kernel import attend
 from torch_reference.nn.attention.multi_head import MultiHead
 from torch_reference.nn.attention.query_key import norm_heads, temper_queries
 from torch_reference.nn.context import Context
@@ -13,7 +14,6 @@ from torch_reference.nn.linear import Linear
 from torch_reference.nn.params import Maker
 from torch_reference.nn.position import POSITION
 from torch_reference.nn.tap import SILENT, Tap
-from torch_reference.ops.attention.reference import softmax_attention
 from torch_reference.ops.dropout import Noise
 from torch_reference.ops.mask import Mask
 
@@ -48,10 +48,8 @@ class SoftmaxAttention(MultiHead):
         if cache is not None:
             memory = cache[0].write(k, v, cache[1])
             k, v = memory.keys, memory.values
-        allowed, bias = mask.allowed(c.window, c.sink_tokens), self.position.bias(context)
-        options = {"softcap": c.softcap, "bias": bias, "sinks": self.sinks, "drop": (c.dropout, noise)}
-        mixed, probabilities = softmax_attention(q, k, v, allowed, c.score_scale, **options)
-        tap("probabilities", probabilities)
+        options = {"bias": self.position.bias(context), "sinks": self.sinks, "noise": noise, "cached": cache is not None}
+        mixed = attend(c, q, k, v, mask, **options, tap=tap)
         tap("mixed", mixed)
         return self.output(mixed, x, tap), memory
 
