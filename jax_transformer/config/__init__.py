@@ -21,6 +21,7 @@ from jax_transformer.config.data import (
 from jax_transformer.config.embedding import Embedding
 from jax_transformer.config.ffn import Activation, ClampedGlu, Ffn, Glu, Mlp
 from jax_transformer.config.head import ClassifierHead, EncoderHead, Head, MlmHead
+from jax_transformer.config.linear_time import GatedDelta, Linear
 from jax_transformer.config.model import Decoder, Dtype, DtypeName, Encoder, EncoderDecoder, Init, Model, Tower
 from jax_transformer.config.norm import L2Norm, LayerNorm, Norm, RMSNorm, ScaleNorm
 from jax_transformer.config.objective import (
@@ -84,6 +85,7 @@ __all__ = [
     "EncoderDecoder",
     "EncoderHead",
     "Ffn",
+    "GatedDelta",
     "Glu",
     "Head",
     "Init",
@@ -92,6 +94,7 @@ __all__ = [
     "Labelled",
     "LayerNorm",
     "Learned",
+    "Linear",
     "LinearScaling",
     "Llama3Scaling",
     "LongRopeScaling",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jax_transformer.config.base import Config, Positive, Probability
+from jax_transformer.config.linear_time import GatedDelta, Linear
 from jax_transformer.config.norm import Norm, RMSNorm
 from jax_transformer.config.position import NoPosition, Position, Rope
 from jax_transformer.config.query_key import QkNorm, QueryTemperature
@@ -185,4 +186,4 @@ class Mla(_Windowed):
         return self
 
 
-Attention = Annotated[Softmax | Complex | Mla, Field(discriminator="kind")]
+Attention = Annotated[Softmax | Complex | Mla | Linear | GatedDelta, Field(discriminator="kind")]
