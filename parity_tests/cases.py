@@ -17,6 +17,7 @@ from parity_tests.builders import (
     mla,
     tower,
 )
+from parity_tests.linear_time import linear_time_cases
 
 
 def enumerate_cases() -> dict[str, c.Model]:
@@ -25,6 +26,7 @@ def enumerate_cases() -> dict[str, c.Model]:
         **_attention_cases(),
         **_score_cases(),
         **_mixer_cases(),
+        **linear_time_cases(),
         **_rope_cases(),
         **_position_cases(),
         **_ffn_cases(),
