@@ -18,6 +18,7 @@ from parity_tests.builders import (
     tower,
 )
 from parity_tests.forms import form_cases
+from parity_tests.linear_time import linear_time_cases
 
 
 def enumerate_cases() -> dict[str, c.Model]:
@@ -27,6 +28,7 @@ def enumerate_cases() -> dict[str, c.Model]:
         **_score_cases(),
         **form_cases(),
         **_mixer_cases(),
+        **linear_time_cases(),
         **_rope_cases(),
         **_position_cases(),
         **_ffn_cases(),

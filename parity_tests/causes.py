@@ -15,6 +15,7 @@ _FORWARD = (
         "projection bias, or a transposed kernel",
     ),
     (r"(cross_)?attn\.v", "value projection: bias left out, or a transposed kernel"),
+    (r"attn\.(beta|decay)", "gate of the delta rule: its sigmoid or softplus, its factor, or the parameters of the decay"),
     (
         r"(cross_)?attn\.(probabilities|mixed)",
         "attention: score scale, soft cap, position bias, sinks, causal or window mask, segments or padding seen, or which kv "
@@ -56,6 +57,7 @@ _OTHER = {
     "casts": "one framework rounds at another place: before or after a scale, inside a norm, softmax or rotation",
     "structure": "other parameters on one side: a bias, a norm or a matrix more or less, another size or dtype",
     "round trip": "the layout between JAX and the hub loses, moves or casts values",
+    "decode state": "cache: what the last call leaves: a slot, a window of the convolution, a sum or a state",
     "init": "initial standard deviation, or the depth scaling of the last projection of each branch",
 }
 _TABLES = {"forward": _FORWARD, "gradient": _GRADIENT, "optimizer": _OPTIMIZER, "decode": _DECODE}

@@ -153,14 +153,22 @@ def compare_decoded(
         )
 
 
+def compare_state(jax: Hub, torch: Hub) -> Iterator[Row]:
+    """What every layer's cache holds in the end. The last call's part of it no logits have seen yet."""
+    for name in dict.fromkeys((*torch, *jax)):
+        both = name in jax and name in torch
+        yield Row("decode state", "float64", name, relative_error(torch[name], jax[name]) if both else float("inf"), FLOAT64)
+
+
 def compare_initial(jax: Hub, torch: Hub) -> Iterator[Row]:
-    """Constants are equal; normal values have the same standard deviation, pooled over weights of the same role."""
+    """Constants are equal; random values have the same standard deviation, pooled over weights of the same role."""
     pooled: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
     for name, want in jax.items():
-        if want.ndim == 1 or np.ptp(want) == 0:
+        role = "residual projections" if ".o_proj." in name or ".down_proj." in name else "matrices"
+        role = "decay rates" if name.endswith(".A_log") else role
+        if role != "decay rates" and (want.ndim == 1 or np.ptp(want) == 0):
             yield Row("init", "config", name, relative_error(torch[name], want), 0.0)
             continue
-        role = "residual projections" if ".o_proj." in name or ".down_proj." in name else "matrices"
         for values, side in zip(pooled.setdefault(role, ([], [])), (want, torch[name]), strict=True):
             values.append(np.asarray(side, np.float64).ravel())
     for role, sides in pooled.items():

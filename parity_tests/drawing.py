@@ -1,15 +1,12 @@
 """Configs drawn over the whole space of models: each choice is one call of ``pick``, simplest option first."""
 
-from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from jax_transformer import config as c
 from jax_transformer.config.block import Remat
 from parity_tests.builders import ACTIVATIONS, MAX_LENGTH
+from parity_tests.drawing_parts import Pick, draw_gated_delta, draw_linear, draw_scaling
 from parity_tests.forms import draw_form
-
-Pick = Callable[[Sequence[Any]], Any]
-"""Chooses one of several options: ``random.Random(seed).choice``, or a hypothesis draw from ``sampled_from``."""
 
 REMATS: tuple[str, ...] = get_args(Remat)
 SHARED_HEADS, WIDTHS = 3, (6, 8, 10, 13, 16)
@@ -31,7 +28,9 @@ def _draw_decoder(pick: Pick) -> c.Decoder:
 def _draw_encoder(pick: Pick) -> c.Encoder:
     width = pick(WIDTHS)
     head = _draw_mlm(pick) if pick((True, False)) else _draw_classifier(pick)
-    return c.Encoder(**_usual(pick, width), embedding=_draw_embedding(pick, width), stack=_draw_stack(pick), head=head)
+    return c.Encoder(
+        **_usual(pick, width), embedding=_draw_embedding(pick, width), stack=_draw_stack(pick, causal=False), head=head
+    )
 
 
 def _draw_encoder_decoder(pick: Pick) -> c.EncoderDecoder:
@@ -41,7 +40,7 @@ def _draw_encoder_decoder(pick: Pick) -> c.EncoderDecoder:
         embeddings[1] = embeddings[1].model_copy(update={"dim": embeddings[0].dim})
     usual = _usual(pick, width)
     final_norms = usual.pop("final_norm"), _draw_norm(pick)
-    stacks = _draw_stack(pick, small=True), _draw_stack(pick, crosses=True, small=True)
+    stacks = _draw_stack(pick, small=True, causal=False), _draw_stack(pick, crosses=True, small=True)
     parts = zip(embeddings, stacks, final_norms, strict=True)
     towers = [c.Tower(embedding=embedding, stack=stack, final_norm=norm) for embedding, stack, norm in parts]
     extra = {"max_source_length": MAX_LENGTH, "share_embedding": share, "head": _draw_head(pick)}
@@ -76,14 +75,14 @@ def _draw_embedding(pick: Pick, width: int, types: bool = True) -> c.Embedding:
     )
 
 
-def _draw_stack(pick: Pick, crosses: bool = False, small: bool = False) -> c.Stack:
+def _draw_stack(pick: Pick, crosses: bool = False, small: bool = False, causal: bool = True) -> c.Stack:
     """A stack, ``small`` if it is one of two; at least the first pattern block reads a source if it ``crosses``."""
     shares = pick((False, False, True))
     pattern = tuple(
-        _draw_block(pick, crosses and (i == 0 or pick((True, False))), shares)
+        _draw_block(pick, crosses and (i == 0 or pick((True, False))), shares, causal)
         for i in range(pick((1, 1, 2) if small else (1, 2, 3)))
     )
-    first = tuple(_draw_block(pick, False, False) for _ in range(pick((0, 0, 1))))
+    first = tuple(_draw_block(pick, False, False, causal) for _ in range(pick((0, 0, 1))))
     return c.Stack(
         pattern=pattern,
         num_layers=len(first) + pick((1, 2, 3, 4, 5)),
@@ -97,10 +96,11 @@ def _draw_stack(pick: Pick, crosses: bool = False, small: bool = False) -> c.Sta
     )
 
 
-def _draw_block(pick: Pick, crosses: bool, shares: bool) -> c.Block:
+def _draw_block(pick: Pick, crosses: bool, shares: bool, causal: bool) -> c.Block:
     placement = pick(("pre", "post", "sandwich", "output"))
     parallel = pick((None, "shared", "separate")) if placement == "pre" and not crosses else None
-    mixer = pick((_draw_softmax, _draw_softmax, _draw_complex, _draw_mla))
+    linear_time = (draw_linear, draw_gated_delta) if causal else (draw_linear,)
+    mixer = pick((_draw_softmax, _draw_softmax, _draw_complex, _draw_mla, *linear_time))
     return c.Block(
         attention=_draw_softmax(pick, shares) if shares else mixer(pick),
         cross_attention=c.CrossAttention(**draw_form(pick, _draw_heads(pick, rotates=False))) if crosses else None,
@@ -165,28 +165,8 @@ def _draw_rope(pick: Pick, head_dim: int) -> c.Rope:
         base=pick((10_000.0, 50.0, 500_000.0)),
         fraction=fraction,
         layout=pick(("half", "interleaved")),
-        scaling=_draw_scaling(pick, int(head_dim * fraction) // 2),
+        scaling=draw_scaling(pick, int(head_dim * fraction) // 2),
     )
-
-
-def _draw_scaling(pick: Pick, pairs: int) -> c.RopeScaling | None:
-    factor, original = pick((2.0, 4.0)), pick((4, 6, 30))
-    options: list[c.RopeScaling | None] = [
-        None,
-        None,
-        c.LinearScaling(factor=factor),
-        c.YarnScaling(factor=factor, original_length=original, beta_fast=pick((32.0, 1.5)), truncate=pick((True, False))),
-        c.Llama3Scaling(factor=factor, original_length=original),
-        c.LongRopeScaling(
-            factor=factor,
-            original_length=original,
-            short_factors=tuple(1.0 + 0.3 * i for i in range(pairs)),
-            long_factors=tuple(1.5 + i for i in range(pairs)),
-        ),
-    ]
-    if pairs > 1:
-        options += [c.NtkScaling(factor=factor), c.DynamicNtkScaling(factor=factor, original_length=original)]
-    return pick(options)
 
 
 def _draw_complex(pick: Pick) -> c.Complex:

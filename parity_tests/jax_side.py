@@ -11,10 +11,11 @@ from jax_transformer.config import EncoderDecoder, Model, Train
 from jax_transformer.convert.layout import from_hub, to_hub
 from jax_transformer.models import abstract_model, build_model
 from jax_transformer.nn.params import Params, get_params, param_specs, with_params
+from jax_transformer.nn.stack import StackCache
 from jax_transformer.ops.loss import cross_entropy, next_token_weights
 from jax_transformer.train.optimizer import build_optimizer
 from jax_transformer.train.schedule import learning_rate
-from parity_tests.measured import Batch, Forward, Hub, Trained, reported_steps
+from parity_tests.measured import Batch, Decoded, Forward, Hub, Trained, layer_state, reported_steps
 
 UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 """Compiles twice as fast and computes the same function."""
@@ -51,8 +52,8 @@ class JaxSide:
         """Logits of inputs that are given no segments."""
         return np.asarray(self._plain(self._params(weights), batch.plain()))
 
-    def decode_logits(self, weights: Hub, batch: Batch, at_once: int) -> np.ndarray:
-        """Logits through a cache, ``at_once`` tokens at a time."""
+    def decode(self, weights: Hub, batch: Batch, at_once: int) -> Decoded:
+        """Logits through a cache, ``at_once`` tokens at a time, and what the cache holds in the end."""
         params, tokens = self._params(weights), batch.inputs["tokens"]
         rest = {name: batch.inputs[name] for name in ("segments", "token_types") if name in batch.inputs}
         rows, length = tokens.shape
@@ -65,7 +66,9 @@ class JaxSide:
             part = slice(start, start + at_once)
             out, cache = self._decode(params, tokens[:, part], cache, {name: v[:, part] for name, v in rest.items()})
             logits.append(np.asarray(out))
-        return np.concatenate(logits, axis=1)
+        kept = {"": cache.layers} | ({} if cache.source is None else {"source.": cache.source.layers})
+        state = {name: np.asarray(value) for prefix, own in kept.items() for name, value in layer_state(_in_order(own), prefix)}
+        return Decoded(np.concatenate(logits, axis=1), state)
 
     def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> dict[int, Trained]:
         """AdamW steps, one per batch, by the package's own optimizer; by step, the first and the last."""
@@ -128,6 +131,13 @@ class JaxSide:
 
     def _to_hub(self, params: Params) -> Hub:
         return dict(to_hub({name: np.asarray(value) for name, value in params.items()}, self.specs))
+
+
+def _in_order(cache: StackCache) -> list[Any]:
+    """What each layer holds, from the first to the last: the stacked slots are taken apart."""
+    repeats = [len(leaf) for leaf in jax.tree.leaves(cache.slots)][:1]
+    slots = [jax.tree.map(lambda leaf, r=r: leaf[r], slot) for r in range(sum(repeats)) for slot in cache.slots]
+    return [*cache.first, *slots, *cache.tail]
 
 
 def _update(optimizer: optax.GradientTransformation, gradients: Params, state: Any, params: Params) -> tuple[Params, Any]:

@@ -22,7 +22,7 @@ from jax_transformer.convert.pretrained import convert
 from parity_tests import compare
 from parity_tests.inputs import Inputs, cast_all, draw_inputs, rounded
 from parity_tests.jax_side import EXPLICIT_CASTS, UNOPTIMIZED, JaxSide
-from parity_tests.measured import TRAIN, Batch, Forward, Hub, Measured, Plan, Trained
+from parity_tests.measured import TRAIN, Batch, Decoded, Forward, Hub, Measured, Plan, Trained
 from parity_tests.report import LadderReport, Row, print_report
 from parity_tests.tolerances import GROWTH_DRAWS, RUNGS, Rung
 from parity_tests.torch_side import TorchSide
@@ -41,7 +41,7 @@ class Side(Protocol):
     def export(self, weights: Hub) -> Hub: ...
     def forward(self, weights: Hub, batch: Batch) -> Forward: ...
     def plain_logits(self, weights: Hub, batch: Batch) -> np.ndarray: ...
-    def decode_logits(self, weights: Hub, batch: Batch, at_once: int) -> np.ndarray: ...
+    def decode(self, weights: Hub, batch: Batch, at_once: int) -> Decoded: ...
     def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> dict[int, Trained]: ...
     def initial(self, seed: int) -> Hub: ...
 
@@ -107,10 +107,12 @@ def _measure(wide: Side, sides: Mapping[str, Side], inputs: Inputs, plan: Plan) 
         "plain": wide.plain_logits(inputs.weights, inputs.ragged),
         "full": wide.forward(inputs.weights, inputs.ragged).taps["logits"],
     }
+    state: Hub = {}
     if not isinstance(wide.config, Encoder):
-        decoding["decoded"] = wide.decode_logits(inputs.weights, inputs.ragged, DECODED_AT_ONCE[plan.seed % 2])
+        decoded = wide.decode(inputs.weights, inputs.ragged, DECODED_AT_ONCE[plan.seed % 2])
+        decoding["decoded"], state = decoded.logits, decoded.state
     trained = _train(wide, inputs.weights, inputs, plan)
-    return Measured(exported, forward, decoding, trained, wide.initial(plan.seed) if plan.init else {})
+    return Measured(exported, forward, decoding, state, trained, wide.initial(plan.seed) if plan.init else {})
 
 
 def _train(side: Side, weights: Hub, inputs: Inputs, plan: Plan) -> dict[str, Trained]:
@@ -141,6 +143,7 @@ def _compare(reference: Reference, torch: Measured) -> Iterator[Row]:
         yield from compare.compare_trained(name, inputs.weights, trained, torch.trained[name], reference.shaken[name])
     stale = depends_on_length(reference.config, inputs.ragged.inputs["tokens"].shape[1])
     yield from compare.compare_decoded(inputs.ragged, ours.decoding, torch.decoding, cached_law=not stale)
+    yield from compare.compare_state(ours.state, torch.state)
     yield from compare.compare_initial(ours.initial, torch.initial)
     for name, truth in reference.truths.items():
         yield from compare.compare_low(name, ours.forward[name], torch.forward[name], truth)

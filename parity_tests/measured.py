@@ -1,5 +1,6 @@
 """What one framework is asked for, and what it answers: the same records from both, in numpy and under hub names."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,22 @@ class Forward:
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """A text read through a cache."""
+
+    logits: np.ndarray
+    state: Hub
+    """What the cache holds in the end, by layer and name: keys and values, latents, sums, windows, states."""
+
+
+def layer_state(layers: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every array that a list of layers' caches holds, by name; a layer may hold nothing."""
+    for number, layer in enumerate(layers):
+        if layer is not None:
+            yield from ((f"{prefix}layers.{number}.{name}", value) for name, value in vars(layer).items())
+
+
+@dataclass(frozen=True)
 class Trained:
     """What k optimizer steps leave behind."""
 
@@ -93,6 +110,8 @@ class Measured:
     decoding: dict[str, np.ndarray]
     """Logits of the ragged batch: ``plain`` without segments, ``full`` in one pass, ``decoded`` through a cache (not for an
     encoder, which has none)."""
+    state: Hub
+    """What the cache holds after that, by layer and name."""
     trained: dict[str, Trained]
     """By training config and step: after the first step and after the last."""
     initial: Hub

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from jax_transformer.config import EncoderDecoder, Model, Train
-from parity_tests.measured import Batch, Forward, Hub, Trained, reported_steps
+from parity_tests.measured import Batch, Decoded, Forward, Hub, Trained, layer_state, reported_steps
 from torch_reference.checkpoint import to_array, to_tensor
 from torch_reference.models import build_model
 from torch_reference.nn.heads import Head, MlmHead
 from torch_reference.nn.linear import Embed, Linear
+from torch_reference.nn.short_conv import ShortConv
 from torch_reference.ops.loss import cross_entropy, next_token_weights
 
 
@@ -46,8 +47,8 @@ class TorchSide:
         with torch.no_grad():
             return to_array(self.model(**_tensors(batch.plain()))[0])
 
-    def decode_logits(self, weights: Hub, batch: Batch, at_once: int) -> np.ndarray:
-        """Logits through a cache, ``at_once`` tokens at a time."""
+    def decode(self, weights: Hub, batch: Batch, at_once: int) -> Decoded:
+        """Logits through a cache, ``at_once`` tokens at a time, and what the cache holds in the end."""
         self._load(weights)
         inputs = _tensors(batch.inputs)
         tokens = inputs["tokens"]
@@ -63,7 +64,9 @@ class TorchSide:
                 part = slice(start, start + at_once)
                 out, cache = self.model.decode(tokens[:, part], cache, **{name: v[:, part] for name, v in rest.items()})
                 logits.append(to_array(out))
-        return np.concatenate(logits, axis=1)
+        kept = {"": cache.layers} | ({} if cache.source is None else {"source.": cache.source.layers})
+        state = {name: to_array(value) for prefix, own in kept.items() for name, value in layer_state(own.layers, prefix)}
+        return Decoded(np.concatenate(logits, axis=1), state)
 
     def train(self, weights: Hub, batches: tuple[Batch, ...], train: Train) -> dict[int, Trained]:
         """AdamW steps, one per batch, by ``torch.optim.AdamW``; by step, the first and the last."""
@@ -115,9 +118,9 @@ class TorchSide:
 
 
 def build_optimizer(model: torch.nn.Module, train: Train) -> torch.optim.Optimizer:
-    """``torch.optim.AdamW`` with decay on matrices, on lookup tables if so configured, and on nothing else."""
+    """``torch.optim.AdamW`` with decay on matrices and filters, on lookup tables if so configured, and on nothing else."""
     c = train.optimizer
-    owners = (Linear, Head, MlmHead, Embed) if c.decay_embedding else (Linear, Head, MlmHead)
+    owners = (Linear, ShortConv, Head, MlmHead, *((Embed,) if c.decay_embedding else ()))
     decayed, plain = [], []
     for name, parameter in model.named_parameters():
         path, _, leaf = name.rpartition(".")

@@ -22,6 +22,7 @@ from jax_transformer.config.embedding import Embedding
 from jax_transformer.config.ffn import Activation, ClampedGlu, Ffn, Glu, Mlp
 from jax_transformer.config.head import ClassifierHead, EncoderHead, Head, MlmHead
 from jax_transformer.config.implementation import Form
+from jax_transformer.config.linear_time import GatedDelta, Linear
 from jax_transformer.config.model import Decoder, Dtype, DtypeName, Encoder, EncoderDecoder, Init, Model, Tower
 from jax_transformer.config.norm import L2Norm, LayerNorm, Norm, RMSNorm, ScaleNorm
 from jax_transformer.config.objective import (
@@ -86,6 +87,7 @@ __all__ = [
     "EncoderHead",
     "Ffn",
     "Form",
+    "GatedDelta",
     "Glu",
     "Head",
     "Init",
@@ -94,6 +96,7 @@ __all__ = [
     "Labelled",
     "LayerNorm",
     "Learned",
+    "Linear",
     "LinearScaling",
     "Llama3Scaling",
     "LongRopeScaling",

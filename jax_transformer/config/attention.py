@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from jax_transformer.config.base import Positive, Probability
 from jax_transformer.config.implementation import Implemented
+from jax_transformer.config.linear_time import GatedDelta, Linear
 from jax_transformer.config.norm import Norm, RMSNorm
 from jax_transformer.config.position import NoPosition, Position, Rope
 from jax_transformer.config.query_key import QkNorm, QueryTemperature
@@ -198,4 +199,4 @@ class Mla(_Windowed):
         return self
 
 
-Attention = Annotated[Softmax | Complex | Mla, Field(discriminator="kind")]
+Attention = Annotated[Softmax | Complex | Mla | Linear | GatedDelta, Field(discriminator="kind")]

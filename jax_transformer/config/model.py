@@ -8,6 +8,7 @@ from jax_transformer.config.base import Config, Positive
 from jax_transformer.config.block import Block, Stack
 from jax_transformer.config.embedding import Embedding
 from jax_transformer.config.head import EncoderHead, Head, MlmHead
+from jax_transformer.config.linear_time import why_causal
 from jax_transformer.config.norm import Norm
 
 DtypeName = Literal["float64", "float32", "bfloat16", "float16"]
@@ -70,6 +71,7 @@ class Encoder(_Model):
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
         _refuse_cross_attention(self.stack, "an encoder reads nothing but its own input")
+        _refuse_causal(self.stack)
         return self
 
 
@@ -98,6 +100,7 @@ class EncoderDecoder(_Model):
     @model_validator(mode="after")
     def _check_halves(self) -> Self:
         _refuse_cross_attention(self.encoder.stack, "the encoder reads nothing but its own input", "encoder.stack")
+        _refuse_causal(self.encoder.stack, "encoder.stack")
         blocks = self.decoder.stack.first + self.decoder.stack.pattern
         if all(block.cross_attention is None for block in blocks):
             raise ValueError(
@@ -124,8 +127,17 @@ Model = Annotated[Decoder | Encoder | EncoderDecoder, Field(discriminator="kind"
 
 
 def _refuse_cross_attention(stack: Stack, reason: str, path: str = "stack") -> None:
-    blocks: tuple[tuple[str, tuple[Block, ...]], ...] = (("first", stack.first), ("pattern", stack.pattern))
-    for name, group in blocks:
-        for index, block in enumerate(group):
-            if block.cross_attention is not None:
-                raise ValueError(f"{path}.{name}[{index}].cross_attention: {reason}; leave it out")
+    for name, block in _named_blocks(stack, path):
+        if block.cross_attention is not None:
+            raise ValueError(f"{name}.cross_attention: {reason}; leave it out")
+
+
+def _refuse_causal(stack: Stack, path: str = "stack") -> None:
+    for name, block in _named_blocks(stack, path):
+        if reason := why_causal(block.attention):
+            raise ValueError(f"{name}.attention: {reason}")
+
+
+def _named_blocks(stack: Stack, path: str) -> list[tuple[str, Block]]:
+    groups = {"first": stack.first, "pattern": stack.pattern}
+    return [(f"{path}.{name}[{index}]", block) for name, group in groups.items() for index, block in enumerate(group)]

@@ -5,8 +5,10 @@ JAX                                  hub
 ===================================  ==================================================================
 ``p.kernel [*batch, in..., out...]``  ``p.weight [*batch, out, in]``, its in and out dims flattened
 ``p.scale``, ``p.embedding``           ``p.weight``, unchanged
+``p.filter [channels, width]``        ``p.weight``, unchanged
 ``p.bias [*batch, out...]``           ``p.bias [*batch, out]``
 ``p.sinks``, ``p.alpha_p``, ``p.alpha_n``  the same name, unchanged
+``p.A_log``, ``p.dt_bias``             the same
 ``p.first.<i>.q``                     ``p.layers.<i>.q``; F first layers
 ``p.slots.<s>.q [R, ...]``            ``p.layers.<F + r * P + s>.q [...]`` for each repeat r; P slots
 ``p.tail.<i>.q``                      ``p.layers.<F + R * P + i>.q``
@@ -26,8 +28,8 @@ import numpy as np
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.hub import check_shapes
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
-_LEAVES |= {name: name for name in ("sinks", "alpha_p", "alpha_n")}
+_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "filter": "weight", "bias": "bias"}
+_LEAVES |= {name: name for name in ("sinks", "alpha_p", "alpha_n", "A_log", "dt_bias")}
 _FIRST = re.compile(r"((?:.*\.)?)first\.(\d+)\.(.+)")
 _SLOT = re.compile(r"((?:.*\.)?)slots\.(\d+)\.(.+)")
 _TAIL = re.compile(r"((?:.*\.)?)tail\.(\d+)\.(.+)")

@@ -22,7 +22,7 @@ class ParamSpec:
     axes: tuple[str, ...]
     """Logical name of each own dimension; a stacked parameter has one more leading dimension, the repeats."""
     contracted: int
-    """How many of its own leading dimensions its matmul sums over; 0 where there is no matmul."""
+    """How many of its own dimensions are summed over: the leading ones of a kernel, the columns of a filter; else 0."""
 
     @property
     def batch_dims(self) -> int:
@@ -59,6 +59,14 @@ class Maker:
         wide = jnp.promote_types(self.dtype.param, jnp.float32)
         values = jax.random.normal(self.rngs.params(), shape, wide) * (self.std if std is None else std)
         return nnx.Param(values.astype(self.dtype.param), axes=axes, contracted=contracted)
+
+    def uniform(
+        self, bounds: tuple[float, float], shape: tuple[int, ...], axes: tuple[str, ...], *, log: bool = False
+    ) -> nnx.Param:
+        """Uniform values between ``bounds``, or their logarithms."""
+        wide = jnp.promote_types(self.dtype.param, jnp.float32)
+        values = jax.random.uniform(self.rngs.params(), shape, wide, *bounds)
+        return nnx.Param((jnp.log(values) if log else values).astype(self.dtype.param), axes=axes, contracted=0)
 
     def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
         """One value everywhere: 1 for scales, 0 for biases."""

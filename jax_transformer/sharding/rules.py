@@ -26,6 +26,8 @@ RULES: dict[str, str | None] = {
     "hidden": None,
     "q_rank": None,
     "kv_rank": None,
+    "channels": "tensor",
+    "conv_width": None,
 }
 """Data parallel, FSDP and tensor parallel at once: an axis of size 1 splits nothing."""
 

@@ -9,7 +9,8 @@ from jax_transformer.nn.params import ParamSpec
 
 
 def decay_mask(c: config.AdamW, specs: Mapping[str, ParamSpec]) -> dict[str, bool]:
-    """Which parameters decay: matmul weights, and lookup tables if ``decay_embedding``; never a norm scale or a bias.
+    """Which parameters decay: weights of matmuls and filters, and lookup tables if ``decay_embedding``; never a norm scale, a
+    bias, or how fast a state forgets.
 
     Decided by what a parameter is and not by its rank: a norm scale stacked over layers is two-dimensional as well.
     """

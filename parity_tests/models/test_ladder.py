@@ -95,6 +95,7 @@ def test_every_precision(name: str) -> None:
         "casts",
         "optimizer",
         "decode",
+        "decode state",
         "init",
     }
 

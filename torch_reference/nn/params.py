@@ -4,8 +4,11 @@ What the JAX package adds, the flat view and the logical axes of every parameter
 does not need.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jax_transformer.config import Dtype, Init, Model
 from torch_reference.ops.precision import at_least_float32
@@ -33,13 +36,25 @@ class Maker:
 
     def normal(self, shape: tuple[int, ...], std: float | None = None) -> nn.Parameter:
         """Normal values with ``std`` (default: the model's ``init.std``); the same on every device, none on ``meta``."""
-        dtype, device = getattr(torch, self.dtype.param), torch.get_default_device()
-        if device.type == "meta":
-            return nn.Parameter(torch.empty(shape, dtype=dtype))
-        source = {"generator": self.generator, "device": self.generator.device}
-        values = torch.randn(shape, dtype=at_least_float32(dtype), **source) * (self.std if std is None else std)
-        return nn.Parameter(values.to(device, dtype))
+        return self._drawn(lambda **source: torch.randn(shape, **source) * (self.std if std is None else std), shape)
+
+    def uniform(self, bounds: tuple[float, float], shape: tuple[int, ...], *, log: bool = False) -> nn.Parameter:
+        """Uniform values between ``bounds``, or their logarithms; drawn as normal ones are."""
+        low, high = bounds
+
+        def draw(**source: Any) -> Tensor:
+            values = low + (high - low) * torch.rand(shape, **source)
+            return torch.log(values) if log else values
+
+        return self._drawn(draw, shape)
 
     def constant(self, value: float, shape: tuple[int, ...]) -> nn.Parameter:
         """One value everywhere: 1 for scales, 0 for biases."""
         return nn.Parameter(torch.full(shape, value, dtype=getattr(torch, self.dtype.param)))
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> nn.Parameter:
+        dtype, device = getattr(torch, self.dtype.param), torch.get_default_device()
+        if device.type == "meta":
+            return nn.Parameter(torch.empty(shape, dtype=dtype))
+        values = draw(dtype=at_least_float32(dtype), generator=self.generator, device=self.generator.device)
+        return nn.Parameter(values.to(device, dtype))

@@ -5,6 +5,8 @@ from typing import Any
 
 from jax_transformer import config
 from jax_transformer.nn.attention.complex import ComplexAttention
+from jax_transformer.nn.attention.gated_delta import GatedDelta
+from jax_transformer.nn.attention.linear import LinearAttention
 from jax_transformer.nn.attention.mla import Mla
 from jax_transformer.nn.attention.softmax import SoftmaxAttention
 
@@ -12,4 +14,6 @@ ATTENTION: dict[type[config.Config], Callable[..., Any]] = {
     config.Softmax: SoftmaxAttention,
     config.Complex: ComplexAttention,
     config.Mla: Mla,
+    config.Linear: LinearAttention,
+    config.GatedDelta: GatedDelta,
 }

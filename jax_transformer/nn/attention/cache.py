@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from jax_transformer.ops.precision import at_least_float32
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -46,3 +48,40 @@ class LatentCache:
         """Store T tokens in slots ``at`` and after. The caller has checked the room: a write past the end would be clamped."""
         store = jax.lax.dynamic_update_slice_in_dim
         return LatentCache(store(self.latents, latents, at, axis=1), store(self.rope_keys, rope_keys, at, axis=1))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LinearCache:
+    """The sums over all tokens so far that linear attention reads, in float32 at least; stacked as in ``KVCache``."""
+
+    sums: Float[Array, "*L B K H V"]
+    """Of ``phi(k) v^T``."""
+    norms: Float[Array, "*L B K H"]
+    """Of ``phi(k)``."""
+
+    @staticmethod
+    def empty(shape: tuple[int, int, int, int], dtype: DTypeLike) -> "LinearCache":
+        """Zeros: sums of shape [B, K, H, V]."""
+        wide = at_least_float32(dtype)
+        return LinearCache(jnp.zeros(shape, wide), jnp.zeros(shape[:-1], wide))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DeltaCache:
+    """What Gated DeltaNet carries from token to token; stacked as in ``KVCache``."""
+
+    q_window: Float[Array, "*L B P Q"]
+    """The last columns that the short convolution saw, before it."""
+    k_window: Float[Array, "*L B P Q"]
+    v_window: Float[Array, "*L B P C"]
+    state: Float[Array, "*L B N H V"]
+    """In float32 at least."""
+
+    @staticmethod
+    def empty(shape: tuple[int, int, int, int], past: int, key_channels: int, dtype: DTypeLike) -> "DeltaCache":
+        """Zeros: a state of shape [B, N, H, V], windows of ``past`` columns of all key or value heads."""
+        batch, heads, _, v_dim = shape
+        q, k, v = (jnp.zeros((batch, past, width), dtype) for width in (key_channels, key_channels, heads * v_dim))
+        return DeltaCache(q, k, v, jnp.zeros(shape, at_least_float32(dtype)))
