@@ -19,9 +19,10 @@ from jax_transformer.config.data import (
     TokenizerFile,
 )
 from jax_transformer.config.embedding import Embedding
-from jax_transformer.config.ffn import Activation, ClampedGlu, Ffn, Glu, Mlp
+from jax_transformer.config.ffn import Activation, ClampedGlu, DenseFfn, Glu, Mlp
 from jax_transformer.config.head import ClassifierHead, EncoderHead, Head, MlmHead
 from jax_transformer.config.model import Decoder, Dtype, DtypeName, Encoder, EncoderDecoder, Init, Model, Tower
+from jax_transformer.config.moe import ExpertChoice, ExpertGroups, Ffn, Moe, Routing, SigmoidTopK, SoftmaxTopK, TopKSoftmax
 from jax_transformer.config.norm import L2Norm, LayerNorm, Norm, RMSNorm, ScaleNorm
 from jax_transformer.config.objective import (
     Classification,
@@ -75,6 +76,7 @@ __all__ = [
     "CrossAttention",
     "Data",
     "Decoder",
+    "DenseFfn",
     "DropoutAnneal",
     "Dtype",
     "DtypeName",
@@ -83,6 +85,8 @@ __all__ = [
     "Encoder",
     "EncoderDecoder",
     "EncoderHead",
+    "ExpertChoice",
+    "ExpertGroups",
     "Ffn",
     "Glu",
     "Head",
@@ -101,6 +105,7 @@ __all__ = [
     "MlmHead",
     "Mlp",
     "Model",
+    "Moe",
     "NextToken",
     "NoPosition",
     "Norm",
@@ -113,14 +118,17 @@ __all__ = [
     "RMSNorm",
     "Rope",
     "RopeScaling",
+    "Routing",
     "Run",
     "Sampling",
     "ScaleNorm",
     "SequenceToSequence",
     "Shakespeare",
     "SharedBias",
+    "SigmoidTopK",
     "Sinusoidal",
     "Softmax",
+    "SoftmaxTopK",
     "Source",
     "SpanCorruption",
     "Stack",
@@ -128,6 +136,7 @@ __all__ = [
     "TextFiles",
     "Tokenizer",
     "TokenizerFile",
+    "TopKSoftmax",
     "Tower",
     "Train",
     "YarnScaling",

@@ -8,6 +8,7 @@ from jax_transformer.config.base import Config, Positive
 from jax_transformer.config.block import Block, Stack
 from jax_transformer.config.embedding import Embedding
 from jax_transformer.config.head import EncoderHead, Head, MlmHead
+from jax_transformer.config.moe import ExpertChoice, Moe
 from jax_transformer.config.norm import Norm
 
 DtypeName = Literal["float64", "float32", "bfloat16", "float16"]
@@ -55,6 +56,7 @@ class Decoder(_Model):
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
         _refuse_cross_attention(self.stack, "a decoder has no encoder whose output it could read")
+        _refuse_expert_choice(self.stack)
         return self
 
 
@@ -98,6 +100,7 @@ class EncoderDecoder(_Model):
     @model_validator(mode="after")
     def _check_halves(self) -> Self:
         _refuse_cross_attention(self.encoder.stack, "the encoder reads nothing but its own input", "encoder.stack")
+        _refuse_expert_choice(self.decoder.stack, "decoder.stack")
         blocks = self.decoder.stack.first + self.decoder.stack.pattern
         if all(block.cross_attention is None for block in blocks):
             raise ValueError(
@@ -124,8 +127,22 @@ Model = Annotated[Decoder | Encoder | EncoderDecoder, Field(discriminator="kind"
 
 
 def _refuse_cross_attention(stack: Stack, reason: str, path: str = "stack") -> None:
-    blocks: tuple[tuple[str, tuple[Block, ...]], ...] = (("first", stack.first), ("pattern", stack.pattern))
-    for name, group in blocks:
-        for index, block in enumerate(group):
-            if block.cross_attention is not None:
-                raise ValueError(f"{path}.{name}[{index}].cross_attention: {reason}; leave it out")
+    for name, block in _blocks(stack):
+        if block.cross_attention is not None:
+            raise ValueError(f"{path}.{name}.cross_attention: {reason}; leave it out")
+
+
+def _refuse_expert_choice(stack: Stack, path: str = "stack") -> None:
+    for name, block in _blocks(stack):
+        if isinstance(block.ffn, Moe) and isinstance(block.ffn.routing, ExpertChoice) and not block.ffn.routing.acausal:
+            raise ValueError(
+                f"{path}.{name}.ffn.routing: with expert_choice a token's experts depend on later tokens, which a causal model "
+                "may not see: its training loss is too low, and decoding with a cache computes something else. Use another "
+                "routing, or acknowledge it by acausal: true"
+            )
+
+
+def _blocks(stack: Stack) -> list[tuple[str, Block]]:
+    """The blocks as they are written, each with its place."""
+    groups: tuple[tuple[str, tuple[Block, ...]], ...] = (("first", stack.first), ("pattern", stack.pattern))
+    return [(f"{name}[{index}]", block) for name, group in groups for index, block in enumerate(group)]
