@@ -30,7 +30,8 @@ def _draw_decoder(pick: Pick) -> c.Decoder:
 def _draw_encoder(pick: Pick) -> c.Encoder:
     width = pick(WIDTHS)
     head = _draw_mlm(pick) if pick((True, False)) else _draw_classifier(pick)
-    return c.Encoder(**_usual(pick, width), embedding=_draw_embedding(pick, width), stack=_draw_stack(pick), head=head)
+    parts = {"embedding": _draw_embedding(pick, width), "stack": _draw_stack(pick, causal=False)}
+    return c.Encoder(**_usual(pick, width), **parts, head=head)
 
 
 def _draw_encoder_decoder(pick: Pick) -> c.EncoderDecoder:
@@ -40,7 +41,7 @@ def _draw_encoder_decoder(pick: Pick) -> c.EncoderDecoder:
         embeddings[1] = embeddings[1].model_copy(update={"dim": embeddings[0].dim})
     usual = _usual(pick, width)
     final_norms = usual.pop("final_norm"), _draw_norm(pick)
-    stacks = _draw_stack(pick, small=True), _draw_stack(pick, crosses=True, small=True)
+    stacks = _draw_stack(pick, small=True, causal=False), _draw_stack(pick, crosses=True, small=True)
     parts = zip(embeddings, stacks, final_norms, strict=True)
     towers = [c.Tower(embedding=embedding, stack=stack, final_norm=norm) for embedding, stack, norm in parts]
     extra = {"max_source_length": MAX_LENGTH, "share_embedding": share, "head": _draw_head(pick)}
@@ -75,14 +76,14 @@ def _draw_embedding(pick: Pick, width: int, types: bool = True) -> c.Embedding:
     )
 
 
-def _draw_stack(pick: Pick, crosses: bool = False, small: bool = False) -> c.Stack:
+def _draw_stack(pick: Pick, crosses: bool = False, small: bool = False, causal: bool = True) -> c.Stack:
     """A stack, ``small`` if it is one of two; at least the first pattern block reads a source if it ``crosses``."""
     shares = pick((False, False, True))
     pattern = tuple(
-        _draw_block(pick, crosses and (i == 0 or pick((True, False))), shares)
+        _draw_block(pick, crosses and (i == 0 or pick((True, False))), shares, causal)
         for i in range(pick((1, 1, 2) if small else (1, 2, 3)))
     )
-    first = tuple(_draw_block(pick, False, False) for _ in range(pick((0, 0, 1))))
+    first = tuple(_draw_block(pick, False, False, causal) for _ in range(pick((0, 0, 1))))
     return c.Stack(
         pattern=pattern,
         num_layers=len(first) + pick((1, 2, 3, 4, 5)),
@@ -96,14 +97,14 @@ def _draw_stack(pick: Pick, crosses: bool = False, small: bool = False) -> c.Sta
     )
 
 
-def _draw_block(pick: Pick, crosses: bool, shares: bool) -> c.Block:
+def _draw_block(pick: Pick, crosses: bool, shares: bool, causal: bool) -> c.Block:
     placement = pick(("pre", "post", "sandwich", "output"))
     parallel = pick((None, "shared", "separate")) if placement == "pre" and not crosses else None
     mixer = pick((_draw_softmax, _draw_softmax, _draw_complex, _draw_mla))
     return c.Block(
         attention=_draw_softmax(pick, shares) if shares else mixer(pick),
         cross_attention=c.CrossAttention(**_draw_heads(pick, rotates=False)) if crosses else None,
-        ffn=_draw_ffn(pick),
+        ffn=_draw_ffn(pick, causal),
         norm=_draw_norm(pick),
         placement=placement,
         parallel=parallel,
@@ -214,12 +215,47 @@ def _draw_mla(pick: Pick) -> c.Mla:
     )
 
 
-def _draw_ffn(pick: Pick) -> c.Ffn:
+def _draw_ffn(pick: Pick, causal: bool) -> c.Ffn:
+    return _draw_moe(pick, causal) if pick((False, False, False, True)) else _draw_dense(pick)
+
+
+def _draw_moe(pick: Pick, causal: bool) -> c.Moe:
+    groups = pick((None, None, c.ExpertGroups(count=2, kept=1, top=pick((1, 2)))))
+    num_experts = pick((3, 4, 5)) if groups is None else pick((4, 6))
+    top_k, bias, scale = pick((1, 2) if groups else (1, 2, 3)), pick((False, True)), pick((1.0, 1.6))
+    renormalize = pick((True, False))
+    floor = pick((0.0, 0.5)) if renormalize else 0.0
+    weighed = {"top_k": top_k, "renormalize": renormalize, "choice_bias": bias, "groups": groups, "scale": scale}
+    rules: list[c.Routing] = [
+        c.SoftmaxTopK(**weighed, floor=floor),
+        c.SigmoidTopK(**weighed),
+        c.ExpertChoice(capacity_factor=pick((0.7, 1.5)), acausal=causal),
+        *([] if groups else [c.TopKSoftmax(top_k=top_k)]),
+    ]
+    routing = pick(rules)
+    shared = _draw_dense(pick) if pick((False, True)) else None
+    return c.Moe(
+        num_experts=num_experts,
+        routing=routing,
+        expert=_draw_dense(pick, learned=False),
+        shared=shared,
+        shared_gate=shared is not None and pick((False, True)),
+        capacity_factor=None if isinstance(routing, c.ExpertChoice) else pick((None, None, 0.9)),
+        router_bias=pick((False, True)),
+        router_noise=pick((0.0, 0.1)),
+        load_balance_weight=pick((0.01, 0.2)),
+        router_z_weight=pick((0.001, 0.0)),
+        implementation=pick(("auto", "dense", "grouped")),
+    )
+
+
+def _draw_dense(pick: Pick, learned: bool = True) -> c.DenseFfn:
     width = pick(({"hidden_dim": pick((1, 6, 11, 16))}, {"expansion_factor": 1.7, "multiple_of": pick((1, 4))}))
     bias = pick((False, True))
     if pick((False, False, True)):
         return c.ClampedGlu(**width, limit=pick((7.0, 0.5)), alpha=pick((1.702, 1.1)), bias=bias)
-    return pick((c.Glu, c.Mlp))(**width, activation=pick(ACTIVATIONS), bias=bias)
+    activations = [name for name in ACTIVATIONS if learned or name != "xielu"]
+    return pick((c.Glu, c.Mlp))(**width, activation=pick(activations), bias=bias)
 
 
 def _draw_norm(pick: Pick) -> c.Norm:
