@@ -26,6 +26,11 @@ def block(attn: c.Attention | None = None, ffn: c.Ffn | None = None, norm: c.Nor
     return c.Block(attention=attn or attention(), ffn=ffn or c.Glu(hidden_dim=HIDDEN), norm=norm, **changes)
 
 
+def moe(routing: c.Routing, expert: c.DenseFfn | None = None, **changes: Any) -> c.Moe:
+    """Four small gated experts, unless told otherwise."""
+    return c.Moe(**{"num_experts": 4, "routing": routing, "expert": expert or c.Glu(hidden_dim=7)} | changes)
+
+
 def decoder(*pattern: c.Block, num_layers: int | None = None, stack: dict[str, Any] | None = None, **changes: Any) -> c.Decoder:
     """A model that repeats ``pattern`` (default: one usual block) over ``num_layers`` (default: once)."""
     pattern = pattern or (block(),)

@@ -90,6 +90,12 @@ def compare_low(rung: str, jax: Forward, torch: Forward, truth: Truth) -> Iterat
         yield Row(stage, rung, "errors of both", float(np.exp(abs(np.mean(ratios)))), tolerances.SIMILAR)
 
 
+def compare_casts(rung: str, jax: Forward, torch: Forward, truth: Truth) -> Iterator[Row]:
+    """A low precision in which no budget holds: the same taps, and the same bits as far as they are decided."""
+    yield from _same_taps(rung, jax.taps, torch.taps)
+    yield from _casts(rung, jax.taps, torch.taps)
+
+
 def _casts(rung: str, jax: Hub, torch: Hub) -> Iterator[Row]:
     """In 16 bits, the same bits up to the first activation function: every cast is at the same place.
 
@@ -137,20 +143,21 @@ def _trained_rows(run: str, start: Hub, jax: Trained, torch: Trained) -> Iterato
 
 
 def compare_decoded(
-    batch: Batch, jax: Mapping[str, np.ndarray], torch: Mapping[str, np.ndarray], cached_law: bool
+    batch: Batch, jax: Mapping[str, np.ndarray], torch: Mapping[str, np.ndarray], laws: tuple[str, ...]
 ) -> Iterator[Row]:
-    """Logits at real tokens: cached against full in each framework (where that is a law), and everything across."""
+    """Logits at real tokens: everything across, and in each framework against the full ones what is a law (``cached``,
+    ``plain``)."""
     real = batch.real if jax["full"].ndim == 3 else slice(None)
     for name in jax:
         chosen = slice(None) if name == "plain" else real
         yield Row("decode", "float64", f"{name} across", relative_error(torch[name][chosen], jax[name][chosen]), FLOAT64)
     for side, logits in (("jax", jax), ("torch", torch)):
-        if cached_law and "decoded" in logits:
+        if "cached" in laws and "decoded" in logits:
             error = relative_error(logits["decoded"][real], logits["full"][real])
             yield Row("decode", "float64", f"{side} cached against full", error, FLOAT64)
-        yield Row(
-            "decode", "float64", f"{side} plain against full", relative_error(logits["plain"][0], logits["full"][0]), FLOAT64
-        )
+        if "plain" in laws:
+            error = relative_error(logits["plain"][0], logits["full"][0])
+            yield Row("decode", "float64", f"{side} plain against full", error, FLOAT64)
 
 
 def compare_state(jax: Hub, torch: Hub) -> Iterator[Row]:

@@ -13,9 +13,10 @@ from jax_transformer.models import abstract_model, build_model
 from jax_transformer.nn.params import Params, get_params, param_specs, with_params
 from jax_transformer.nn.stack import StackCache
 from jax_transformer.ops.loss import cross_entropy, next_token_weights
+from jax_transformer.train.balance import balanced_params
 from jax_transformer.train.optimizer import build_optimizer
 from jax_transformer.train.schedule import learning_rate
-from parity_tests.measured import Batch, Decoded, Forward, Hub, Trained, layer_state, reported_steps
+from parity_tests.measured import Batch, Decoded, Forward, Hub, Trained, layer_state, reported_steps, used
 
 UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 """Compiles twice as fast and computes the same function."""
@@ -44,9 +45,10 @@ class JaxSide:
         return self._to_hub(self._params(weights))
 
     def forward(self, weights: Hub, batch: Batch) -> Forward:
-        """Taps, token-mean loss and its gradient."""
-        (loss, taps), gradients = self._value_and_grad(self._params(weights), batch.arrays())
-        return Forward({name: np.asarray(tap) for name, tap in taps.items()}, float(loss), self._to_hub(gradients))
+        """Taps, the use of experts, token-mean loss with that of their balance, and its gradient."""
+        (_, (loss, taps, experts)), gradients = self._value_and_grad(self._params(weights), batch.arrays())
+        taps = {name: np.asarray(tap) for name, tap in taps.items()} | used(experts, np.asarray)
+        return Forward(taps, float(loss), self._to_hub(gradients))
 
     def plain_logits(self, weights: Hub, batch: Batch) -> np.ndarray:
         """Logits of inputs that are given no segments."""
@@ -78,8 +80,9 @@ class JaxSide:
         reported: dict[int, Trained] = {}
         trained = None
         for step, batch in enumerate(batches, 1):
-            _, gradients = self._value_and_grad(params, batch.arrays())
+            (_, (*_, experts)), gradients = self._value_and_grad(params, batch.arrays())
             params, state = update(gradients, state, params)
+            params = balanced_params(params, experts, self.specs, train.choice_bias_rate)
             adam = _adam_state(state)
             trained = Trained.after(trained, *(self._to_hub(part) for part in (params, adam.mu, adam.nu)))
             if step in reported_steps(len(batches)):
@@ -92,11 +95,12 @@ class JaxSide:
 
     @cached_property
     def _value_and_grad(self) -> Any:
-        def loss(params: Params, batch: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def loss(params: Params, batch: dict[str, Any]) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array], Any]]:
             logits, aux = with_params(self.model, params)(**batch["inputs"], return_taps=True)
             counted = next_token_weights(batch["segments"]) if "segments" in batch else batch["weights"]
             logits = logits.reshape(*batch["targets"].shape, -1)
-            return cross_entropy(logits, batch["targets"], counted) / counted.sum(), aux["taps"]
+            loss = cross_entropy(logits, batch["targets"], counted) / counted.sum() + aux.get("balance_loss", 0.0)
+            return loss, (loss, aux["taps"], aux.get("experts", {}))
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=self.options)
 

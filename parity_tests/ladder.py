@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jax_transformer.config import Encoder, Model, Rope, Run, Train
+from jax_transformer.config import Encoder, Model, Moe, Rope, Run, Train
 from jax_transformer.config.load import load_config
 from jax_transformer.config.tree import nodes
 from jax_transformer.convert.hub import check_finite, open_weights
@@ -30,6 +30,10 @@ from parity_tests.torch_side import TorchSide
 DEFAULT = Plan()
 DECODED_AT_ONCE = (4, 1)
 """Tokens per call of the cached decode, by the parity of the plan's seed: one shape, so one compilation."""
+
+JUMPS_FROM = 1e-4
+"""Rounding above which a model that chooses experts is compared before its first choice only: of two experts that a token likes
+nearly alike, a coarser rounding may take the other one, which is no error and as large a change as one."""
 
 
 class Side(Protocol):
@@ -141,12 +145,24 @@ def _compare(reference: Reference, torch: Measured) -> Iterator[Row]:
     yield from compare.compare_forward("float64", wide, torch.forward["float64"])
     for name, trained in ours.trained.items():
         yield from compare.compare_trained(name, inputs.weights, trained, torch.trained[name], reference.shaken[name])
-    stale = depends_on_length(reference.config, inputs.ragged.inputs["tokens"].shape[1])
-    yield from compare.compare_decoded(inputs.ragged, ours.decoding, torch.decoding, cached_law=not stale)
+    laws = laws_of_decoding(reference.config, inputs.ragged.inputs["tokens"].shape[1])
+    yield from compare.compare_decoded(inputs.ragged, ours.decoding, torch.decoding, laws)
     yield from compare.compare_state(ours.state, torch.state)
     yield from compare.compare_initial(ours.initial, torch.initial)
     for name, truth in reference.truths.items():
-        yield from compare.compare_low(name, ours.forward[name], torch.forward[name], truth)
+        jumps = truth.eps > JUMPS_FROM and any(isinstance(node, Moe) for node in nodes(reference.config))
+        compared = compare.compare_casts if jumps else compare.compare_low
+        yield from compared(name, ours.forward[name], torch.forward[name], truth)
+
+
+def laws_of_decoding(config: Model, length: int) -> tuple[str, ...]:
+    """Ways of computing the logits of a row that must agree with computing them at once, among the other rows as they are.
+
+    Not through a cache, where a rotation depends on the length; in neither way, where tokens compete for experts.
+    """
+    if any(isinstance(node, Moe) and node.routes_by_batch for node in nodes(config)):
+        return ()
+    return ("plain",) if depends_on_length(config, length) else ("cached", "plain")
 
 
 def depends_on_length(config: Model, length: int) -> bool:

@@ -1,6 +1,6 @@
 """What one framework is asked for, and what it answers: the same records from both, in numpy and under hub names."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Forward:
     taps: Hub
     """Every named activation, in its own dtype; torch's are in the order of the computation."""
     loss: float
-    """Mean negative log likelihood of the counted tokens, in nats."""
+    """Mean negative log likelihood of the counted tokens, in nats, and the balance loss of experts."""
     gradients: Hub
 
 
@@ -116,6 +116,15 @@ class Measured:
     """By training config and step: after the first step and after the last."""
     initial: Hub
     """Freshly drawn weights; empty where the plan leaves them out."""
+
+
+def used(experts: Mapping[str, Any], array: Callable[[Any], np.ndarray]) -> Hub:
+    """The use of experts by name of the layer, as taps; both frameworks count in integers of their own size."""
+    taps = {}
+    for layer, usage in experts.items():
+        taps |= {f"experts.{layer}.{name}": array(getattr(usage, name)) for name in ("load_balance", "router_z")}
+        taps[f"experts.{layer}.counts"] = array(usage.counts).astype(np.int64)
+    return taps
 
 
 def _train(clip_norm: float | None, warmup_steps: int) -> Train:

@@ -50,9 +50,10 @@ SIMILAR = 3.0
 tensors): a framework that computes a norm or a softmax in bfloat16 is off by more. They associate sums differently and so
 cannot agree exactly; the worst ratio of 60 drawn models was 1.6."""
 
-FIRST_ACTIVATION = (".ffn.hidden", ".attn.gate", ".cross_attn.gate")
+FIRST_ACTIVATION = (".ffn.hidden", ".ffn.logits", ".attn.gate", ".cross_attn.gate")
 """Endings of tap names. Up to the first of them a 16-bit forward pass is matmuls, norms, rotation and softmax, which accumulate
-in float32 and round at places that the code states. Activation functions are the frameworks' own and round inside."""
+in float32 and round at places that the code states. Activation functions are the frameworks' own and round inside; those of
+experts follow the logits of their router."""
 
 DIFFERENT_BITS = 0.05
 """Part of the elements of a 16-bit tensor that may differ before that. Sums in another order differ by about 1e-7, which moves

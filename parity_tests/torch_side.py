@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from jax_transformer.config import EncoderDecoder, Model, Train
-from parity_tests.measured import Batch, Decoded, Forward, Hub, Trained, layer_state, reported_steps
+from parity_tests.measured import Batch, Decoded, Forward, Hub, Trained, layer_state, reported_steps, used
 from torch_reference.checkpoint import to_array, to_tensor
 from torch_reference.models import build_model
+from torch_reference.nn.ffn.experts import ExpertLinear
 from torch_reference.nn.heads import Head, MlmHead
 from torch_reference.nn.linear import Embed, Linear
 from torch_reference.nn.short_conv import ShortConv
+from torch_reference.ops.balance import Usage, balanced_bias
 from torch_reference.ops.loss import cross_entropy, next_token_weights
 
 
@@ -34,12 +36,14 @@ class TorchSide:
         return {name: to_array(value.clone()) for name, value in self.model.state_dict().items()}
 
     def forward(self, weights: Hub, batch: Batch) -> Forward:
-        """Taps, token-mean loss and its gradient."""
+        """Taps, the use of experts, token-mean loss with that of their balance, and its gradient."""
         self._load(weights)
-        loss, taps = self._loss(batch)
+        loss, taps, experts = self._loss(batch)
         self.model.zero_grad()
         loss.backward()
-        return Forward({name: to_array(tap) for name, tap in taps.items()}, loss.item(), self._gradients())
+        return Forward(
+            {name: to_array(tap) for name, tap in taps.items()} | used(experts, to_array), loss.item(), self._gradients()
+        )
 
     def plain_logits(self, weights: Hub, batch: Batch) -> np.ndarray:
         """Logits of inputs that are given no segments."""
@@ -76,11 +80,13 @@ class TorchSide:
         trained = None
         for step, batch in enumerate(batches, 1):
             self.model.zero_grad()
-            self._loss(batch)[0].backward()
+            loss, _, experts = self._loss(batch)
+            loss.backward()
             clip_gradients(list(self.model.parameters()), train.clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = scheduled_rate(train, step - 1)
             optimizer.step()
+            balance_choices(self.model, experts, train.choice_bias_rate)
             trained = self._trained(trained, optimizer)
             if step in reported_steps(len(batches)):
                 reported[step] = trained
@@ -90,7 +96,7 @@ class TorchSide:
         """Freshly drawn weights."""
         return {name: to_array(value) for name, value in build_model(self.config, seed).state_dict().items()}
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Usage]]:
         logits, aux = self.model(**_tensors(batch.inputs), return_taps=True)
         if batch.weights is None:
             assert batch.segments is not None
@@ -98,7 +104,8 @@ class TorchSide:
         else:
             counted = torch.from_numpy(batch.weights)
         targets = _tensor(batch.targets)
-        return cross_entropy(logits.reshape(*targets.shape, -1), targets, counted) / counted.sum(), aux["taps"]
+        loss = cross_entropy(logits.reshape(*targets.shape, -1), targets, counted) / counted.sum()
+        return loss + aux.get("balance_loss", 0.0), aux["taps"], aux.get("experts", {})
 
     def _load(self, weights: Hub) -> None:
         self.model.load_state_dict({name: to_tensor(value.copy()) for name, value in weights.items()})
@@ -120,7 +127,7 @@ class TorchSide:
 def build_optimizer(model: torch.nn.Module, train: Train) -> torch.optim.Optimizer:
     """``torch.optim.AdamW`` with decay on matrices and filters, on lookup tables if so configured, and on nothing else."""
     c = train.optimizer
-    owners = (Linear, ShortConv, Head, MlmHead, *((Embed,) if c.decay_embedding else ()))
+    owners = (Linear, ExpertLinear, ShortConv, Head, MlmHead, *((Embed,) if c.decay_embedding else ()))
     decayed, plain = [], []
     for name, parameter in model.named_parameters():
         path, _, leaf = name.rpartition(".")
@@ -129,6 +136,14 @@ def build_optimizer(model: torch.nn.Module, train: Train) -> torch.optim.Optimiz
     groups = [{"params": decayed, "weight_decay": c.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=train.learning_rate, betas=(c.beta1, c.beta2), eps=c.eps)
+
+
+def balance_choices(model: torch.nn.Module, experts: Mapping[str, Usage], rate: float) -> None:
+    """Moves every choice bias by ``rate`` towards an even load."""
+    for layer, usage in experts.items():
+        bias = model.get_submodule(f"{layer}.ffn").choice_bias
+        if bias is not None:
+            bias.data = balanced_bias(bias.data, usage.counts, rate)
 
 
 def clip_gradients(parameters: list[torch.nn.Parameter], clip_norm: float | None) -> None:

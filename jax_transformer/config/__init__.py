@@ -19,11 +19,12 @@ from jax_transformer.config.data import (
     TokenizerFile,
 )
 from jax_transformer.config.embedding import Embedding
-from jax_transformer.config.ffn import Activation, ClampedGlu, Ffn, Glu, Mlp
+from jax_transformer.config.ffn import Activation, ClampedGlu, DenseFfn, Glu, Mlp
 from jax_transformer.config.head import ClassifierHead, EncoderHead, Head, MlmHead
 from jax_transformer.config.implementation import Form
 from jax_transformer.config.linear_time import GatedDelta, Linear
 from jax_transformer.config.model import Decoder, Dtype, DtypeName, Encoder, EncoderDecoder, Init, Model, Tower
+from jax_transformer.config.moe import ExpertChoice, ExpertGroups, Ffn, Moe, Routing, SigmoidTopK, SoftmaxTopK, TopKSoftmax
 from jax_transformer.config.norm import L2Norm, LayerNorm, Norm, RMSNorm, ScaleNorm
 from jax_transformer.config.objective import (
     Classification,
@@ -77,6 +78,7 @@ __all__ = [
     "CrossAttention",
     "Data",
     "Decoder",
+    "DenseFfn",
     "DropoutAnneal",
     "Dtype",
     "DtypeName",
@@ -85,6 +87,8 @@ __all__ = [
     "Encoder",
     "EncoderDecoder",
     "EncoderHead",
+    "ExpertChoice",
+    "ExpertGroups",
     "Ffn",
     "Form",
     "GatedDelta",
@@ -106,6 +110,7 @@ __all__ = [
     "MlmHead",
     "Mlp",
     "Model",
+    "Moe",
     "NextToken",
     "NoPosition",
     "Norm",
@@ -118,14 +123,17 @@ __all__ = [
     "RMSNorm",
     "Rope",
     "RopeScaling",
+    "Routing",
     "Run",
     "Sampling",
     "ScaleNorm",
     "SequenceToSequence",
     "Shakespeare",
     "SharedBias",
+    "SigmoidTopK",
     "Sinusoidal",
     "Softmax",
+    "SoftmaxTopK",
     "Source",
     "SpanCorruption",
     "Stack",
@@ -133,6 +141,7 @@ __all__ = [
     "TextFiles",
     "Tokenizer",
     "TokenizerFile",
+    "TopKSoftmax",
     "Tower",
     "Train",
     "YarnScaling",

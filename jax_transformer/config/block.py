@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from jax_transformer.config.attention import Attention, CrossAttention, Softmax
 from jax_transformer.config.base import Config, Positive, Probability, type_of_sequence
-from jax_transformer.config.ffn import Ffn
+from jax_transformer.config.moe import Ffn, Moe
 from jax_transformer.config.norm import Norm
 from jax_transformer.config.position import SharedBias, T5Bias
 
@@ -90,6 +90,11 @@ class Stack(Config):
         """The block of each layer, in order."""
         rest = self.num_layers - len(self.first)
         return self.first + tuple(self.period[i % len(self.period)] for i in range(rest))
+
+    @property
+    def experts(self) -> dict[int, Moe]:
+        """The mixtures of experts by the number of their layer."""
+        return {layer: block.ffn for layer, block in enumerate(self.layers) if isinstance(block.ffn, Moe)}
 
     @property
     def shared_bias_heads(self) -> int:

@@ -71,4 +71,5 @@ class ClampedGlu(_Width):
     bias: bool = False
 
 
-Ffn = Annotated[Mlp | Glu | ClampedGlu, Field(discriminator="kind")]
+DenseFfn = Annotated[Mlp | Glu | ClampedGlu, Field(discriminator="kind")]
+"""All of it for every token, unlike a mixture of experts."""

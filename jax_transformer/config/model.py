@@ -9,6 +9,7 @@ from jax_transformer.config.block import Block, Stack
 from jax_transformer.config.embedding import Embedding
 from jax_transformer.config.head import EncoderHead, Head, MlmHead
 from jax_transformer.config.linear_time import why_causal
+from jax_transformer.config.moe import ExpertChoice, Moe
 from jax_transformer.config.norm import Norm
 
 DtypeName = Literal["float64", "float32", "bfloat16", "float16"]
@@ -56,6 +57,7 @@ class Decoder(_Model):
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
         _refuse_cross_attention(self.stack, "a decoder has no encoder whose output it could read")
+        _refuse_expert_choice(self.stack)
         return self
 
 
@@ -101,6 +103,7 @@ class EncoderDecoder(_Model):
     def _check_halves(self) -> Self:
         _refuse_cross_attention(self.encoder.stack, "the encoder reads nothing but its own input", "encoder.stack")
         _refuse_causal(self.encoder.stack, "encoder.stack")
+        _refuse_expert_choice(self.decoder.stack, "decoder.stack")
         blocks = self.decoder.stack.first + self.decoder.stack.pattern
         if all(block.cross_attention is None for block in blocks):
             raise ValueError(
@@ -138,6 +141,17 @@ def _refuse_causal(stack: Stack, path: str = "stack") -> None:
             raise ValueError(f"{name}.attention: {reason}")
 
 
+def _refuse_expert_choice(stack: Stack, path: str = "stack") -> None:
+    for name, block in _named_blocks(stack, path):
+        if isinstance(block.ffn, Moe) and isinstance(block.ffn.routing, ExpertChoice) and not block.ffn.routing.acausal:
+            raise ValueError(
+                f"{name}.ffn.routing: with expert_choice a token's experts depend on later tokens, which a causal model "
+                "may not see: its training loss is too low, and decoding with a cache computes something else. Use another "
+                "routing, or acknowledge it by acausal: true"
+            )
+
+
 def _named_blocks(stack: Stack, path: str) -> list[tuple[str, Block]]:
+    """The blocks as they are written, each with its place."""
     groups = {"first": stack.first, "pattern": stack.pattern}
     return [(f"{path}.{name}[{index}]", block) for name, group in groups.items() for index, block in enumerate(group)]

@@ -47,6 +47,8 @@ class Train(Config):
     optimizer: AdamW = AdamW()
     clip_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
     """Global gradient norm above which gradients are scaled down. None: never."""
+    choice_bias_rate: NonNegative = 1e-3
+    """How far a step moves the choice bias of each expert towards an even load (https://arxiv.org/abs/2408.15664)."""
     dropout_anneal: DropoutAnneal | None = None
     max_skipped_steps: Annotated[int, Field(ge=0)] = 0
     """Steps with a non-finite loss or gradient norm that may be skipped before the run stops; 0: stop at the first."""

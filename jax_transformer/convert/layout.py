@@ -8,11 +8,13 @@ JAX                                  hub
 ``p.filter [channels, width]``        ``p.weight``, unchanged
 ``p.bias [*batch, out...]``           ``p.bias [*batch, out]``
 ``p.sinks``, ``p.alpha_p``, ``p.alpha_n``  the same name, unchanged
-``p.A_log``, ``p.dt_bias``             the same
+``p.A_log``, ``p.dt_bias``, ``p.choice_bias``  the same
 ``p.first.<i>.q``                     ``p.layers.<i>.q``; F first layers
 ``p.slots.<s>.q [R, ...]``            ``p.layers.<F + r * P + s>.q [...]`` for each repeat r; P slots
 ``p.tail.<i>.q``                      ``p.layers.<F + R * P + i>.q``
 ===================================  ==================================================================
+
+``*batch`` are the repeats of a slot and the leading dimensions that number copies of the parameter, those of experts.
 
 Values are moved, never computed: any tree of the same structure (gradients, moments) takes the same way, bit by bit.
 """
@@ -29,7 +31,7 @@ from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.hub import check_shapes
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "filter": "weight", "bias": "bias"}
-_LEAVES |= {name: name for name in ("sinks", "alpha_p", "alpha_n", "A_log", "dt_bias")}
+_LEAVES |= {name: name for name in ("sinks", "alpha_p", "alpha_n", "A_log", "dt_bias", "choice_bias")}
 _FIRST = re.compile(r"((?:.*\.)?)first\.(\d+)\.(.+)")
 _SLOT = re.compile(r"((?:.*\.)?)slots\.(\d+)\.(.+)")
 _TAIL = re.compile(r"((?:.*\.)?)tail\.(\d+)\.(.+)")
@@ -52,6 +54,8 @@ class ParamSpec(Protocol):
     def axes(self) -> tuple[str, ...]: ...
     @property
     def contracted(self) -> int: ...
+    @property
+    def copies(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -167,14 +171,14 @@ def _hub_order(entry: Entry, spec: ParamSpec) -> list[int]:
     rank = len(spec.shape) - (entry.index is not None)
     if not _is_kernel(entry.jax_path):
         return list(range(rank))
-    inputs = rank - len(spec.axes)
+    inputs = rank - len(spec.axes) + spec.copies
     outputs = inputs + spec.contracted
     return [*range(inputs), *range(outputs, rank), *range(inputs, outputs)]
 
 
 def _hub_shape(path: str, spec: ParamSpec, stacked: bool) -> tuple[int, ...]:
-    batch = spec.shape[stacked : len(spec.shape) - len(spec.axes)]
-    own = spec.shape[len(spec.shape) - len(spec.axes) :]
+    start = len(spec.shape) - len(spec.axes) + spec.copies
+    batch, own = spec.shape[stacked:start], spec.shape[start:]
     if _is_kernel(path):
         if not 0 < spec.contracted < len(own):
             raise WeightsError(

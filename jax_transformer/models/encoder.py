@@ -4,7 +4,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jax_transformer import config
 from jax_transformer.models.checks import check_segments, check_token_types, check_tokens
-from jax_transformer.models.tower import Aux, Tower
+from jax_transformer.models.tower import Aux, Tower, auxiliary
 from jax_transformer.nn.context import Context
 from jax_transformer.nn.heads import ENCODER_HEAD, HeadDims
 from jax_transformer.nn.params import Maker
@@ -42,7 +42,7 @@ class Encoder(Tower):
         token_types = check_token_types(token_types, tokens, self.config.embedding)
         tap = Tap({} if return_taps else None)
         context = Context(bidirectional_mask(tokens.shape[1], segments))
-        x, _ = self.states(tokens, context, token_types=token_types, noise=noise, tap=tap)
+        x, _, usages = self.states(tokens, context, token_types=token_types, noise=noise, tap=tap)
         logits = self.head(x, self.embed, segments, None if noise is None else noise.fold(2))
         tap("logits", logits)
-        return logits, {} if tap.values is None else {"taps": tap.values}
+        return logits, auxiliary(tap, {"": (self.config.stack, usages)})

@@ -23,6 +23,8 @@ class ParamSpec:
     """Logical name of each own dimension; a stacked parameter has one more leading dimension, the repeats."""
     contracted: int
     """How many of its own dimensions are summed over: the leading ones of a kernel, the columns of a filter; else 0."""
+    copies: int = 0
+    """How many of its own leading dimensions, before those, only number copies: 1 for the weights of experts."""
 
     @property
     def batch_dims(self) -> int:
@@ -54,11 +56,18 @@ class Maker:
         """The same recipe with other randomness."""
         return Maker(key, self.dtype, self.std, self.residual_std)
 
-    def normal(self, shape: tuple[int, ...], axes: tuple[str, ...], contracted: int = 0, std: float | None = None) -> nnx.Param:
+    def normal(
+        self,
+        shape: tuple[int, ...],
+        axes: tuple[str, ...],
+        contracted: int = 0,
+        copies: int = 0,
+        std: float | None = None,
+    ) -> nnx.Param:
         """Normal values with ``std`` (default: the model's ``init.std``)."""
         wide = jnp.promote_types(self.dtype.param, jnp.float32)
         values = jax.random.normal(self.rngs.params(), shape, wide) * (self.std if std is None else std)
-        return nnx.Param(values.astype(self.dtype.param), axes=axes, contracted=contracted)
+        return nnx.Param(values.astype(self.dtype.param), axes=axes, contracted=contracted, copies=copies)
 
     def uniform(
         self, bounds: tuple[float, float], shape: tuple[int, ...], axes: tuple[str, ...], *, log: bool = False
@@ -66,11 +75,12 @@ class Maker:
         """Uniform values between ``bounds``, or their logarithms."""
         wide = jnp.promote_types(self.dtype.param, jnp.float32)
         values = jax.random.uniform(self.rngs.params(), shape, wide, *bounds)
-        return nnx.Param((jnp.log(values) if log else values).astype(self.dtype.param), axes=axes, contracted=0)
+        values = (jnp.log(values) if log else values).astype(self.dtype.param)
+        return nnx.Param(values, axes=axes, contracted=0, copies=0)
 
-    def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    def constant(self, value: float, shape: tuple[int, ...], axes: tuple[str, ...], copies: int = 0) -> nnx.Param:
         """One value everywhere: 1 for scales, 0 for biases."""
-        return nnx.Param(jnp.full(shape, value, self.dtype.param), axes=axes, contracted=0)
+        return nnx.Param(jnp.full(shape, value, self.dtype.param), axes=axes, contracted=0, copies=copies)
 
 
 def get_params(model: nnx.Module) -> Params:
@@ -94,7 +104,7 @@ def param_specs(model: nnx.Module) -> dict[str, ParamSpec]:
 def _spec(variable: nnx.Variable) -> ParamSpec:
     value = variable.get_value()
     metadata = variable.get_metadata()
-    return ParamSpec(tuple(value.shape), jnp.dtype(value.dtype), metadata["axes"], metadata["contracted"])
+    return ParamSpec(tuple(value.shape), jnp.dtype(value.dtype), metadata["axes"], metadata["contracted"], metadata["copies"])
 
 
 def _dotted(path: tuple) -> str:

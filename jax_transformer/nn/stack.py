@@ -16,6 +16,7 @@ from jax_transformer.nn.context import Context
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.position import T5Bias
 from jax_transformer.nn.tap import SILENT, Tap
+from jax_transformer.ops.balance import Usage
 from jax_transformer.ops.dropout import Noise
 
 REMAT_POLICY = {
@@ -47,8 +48,8 @@ class _Layer:
     source: KVCache | None
 
 
-_Result = tuple[Any, dict[str, jax.Array] | None]
-"""What a layer leaves: its new cache (None without one), and its tapped values."""
+_Result = tuple[Any, dict[str, jax.Array] | None, Usage | None]
+"""What a layer leaves: its new cache (None without one), its tapped values, and the use of its experts (None without any)."""
 
 
 class Stack(nnx.Module):
@@ -82,9 +83,10 @@ class Stack(nnx.Module):
         cache: tuple[StackCache, Int[Array, ""]] | None = None,
         sources: StackCache | None = None,
         tap: Tap = SILENT,
-    ) -> tuple[Float[Array, "B T D"], StackCache | None]:
+    ) -> tuple[Float[Array, "B T D"], StackCache | None, dict[int, Usage]]:
         """Run every layer in order. ``cache`` is the layers' memory and the slot where the new tokens go; ``sources`` are the
-        keys and values of the cross-attentions, where they are known already."""
+        keys and values of the cross-attentions, where they are known already. Also returns the use of the experts of every
+        layer that has any."""
         if self.shared_bias is not None:
             context = replace(context, shared_bias=self.shared_bias.bias(context))
         layers = self._layers(noise, None if cache is None else cache[0], sources)
@@ -95,8 +97,8 @@ class Stack(nnx.Module):
                 taps = None if tap.values is None else {}
                 memory = None if cache is None or layer.cache is None else (layer.cache, cache[1])
                 shares = {"drop_path": layer.drop_path, "noise": layer.noise, "cache": memory, "source": layer.source}
-                x, new = layer.block(x, context, **shares, tap=Tap(taps))
-                results.append((new, taps))
+                x, new, usage = layer.block(x, context, **shares, tap=Tap(taps))
+                results.append((new, taps, usage))
             return x, tuple(results)
 
         if self.config.remat != "none":
@@ -105,10 +107,10 @@ class Stack(nnx.Module):
         x, first = _one_by_one(run, x, layers.first)
         x, slots = self._repeat(run, x, layers.slots)
         x, tail = _one_by_one(run, x, layers.tail)
-        self._report(StackCache(first, slots, tail), tap)
+        usages = self._report(StackCache(first, slots, tail), tap)
         if cache is None:
-            return x, None
-        return x, StackCache(*(tuple(new for new, _ in part) for part in (first, slots, tail)))
+            return x, None, usages
+        return x, StackCache(*(tuple(new for new, _, _ in part) for part in (first, slots, tail))), usages
 
     def empty_cache(self, batch: int, length: int) -> StackCache:
         """Room for ``length`` tokens in each of ``batch`` rows, in every layer."""
@@ -168,18 +170,21 @@ class Stack(nnx.Module):
             results.append(result)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
-    def _report(self, results: StackCache, tap: Tap) -> None:
-        """Give every layer's values to the tap, under the layer's number."""
-        if tap.values is None:
-            return
+    def _report(self, results: StackCache, tap: Tap) -> dict[int, Usage]:
+        """Give every layer's values to the tap, under the layer's number; returns the use of experts by that number."""
+        usages = {}
         period, start = len(self.config.period), len(self.config.first)
         for layer in range(self.config.num_layers):
             repeat, slot = divmod(layer - start, period)
             stacked = 0 <= repeat < self.repeats
             part = results.slots if stacked else results.first if layer < start else results.tail
-            _, taps = part[layer if layer < start else slot]
+            _, taps, usage = part[layer if layer < start else slot]
+            taps, usage = jax.tree.map(lambda leaf, i=repeat: leaf[i], (taps, usage)) if stacked else (taps, usage)
             for name, value in (taps or {}).items():
-                tap.child(f"layers.{layer}")(name, value[repeat] if stacked else value)
+                tap.child(f"layers.{layer}")(name, value)
+            if usage is not None:
+                usages[layer] = usage
+        return usages
 
 
 def _one_by_one(run: Callable, x: jax.Array, layers: tuple[_Layer, ...]) -> tuple[jax.Array, tuple[_Result, ...]]:

@@ -1,10 +1,21 @@
 """What keeps the experts of a mixture equally busy: terms of the loss, before any coefficient, and the choice bias."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_transformer.ops.precision import at_least_float32
+
+
+class Usage(NamedTuple):
+    """How the experts of one layer were used by a batch: what its loss terms are, before any coefficient."""
+
+    load_balance: Float[Array, ""]
+    router_z: Float[Array, ""]
+    counts: Int[Array, " E"]
+    """Choices of each expert by real tokens, or tokens that it took itself."""
 
 
 def expert_counts(experts: Int[Array, "*B k"], num_experts: int, *, real: Bool[Array, "*B"] | None = None) -> Int[Array, " E"]:

@@ -42,6 +42,13 @@ def drop_path(x: Float[Array, "B *D"], rate: float | Float[Array, ""] | None, no
     return _keep(x, (x.shape[0],) + (1,) * (x.ndim - 1), rate, noise)
 
 
+def jitter(x: Float[Array, "*B"], std: float, noise: Noise | None) -> Float[Array, "*B"]:
+    """``x`` plus normal values with ``std``, which ``noise.scale`` does not change."""
+    if noise is None or std == 0.0:
+        return x
+    return x + std * jax.random.normal(noise.key, x.shape, x.dtype)
+
+
 def _keep(x: Float[Array, "*B"], shape: tuple[int, ...], rate: float | Float[Array, ""], noise: Noise) -> Float[Array, "*B"]:
     keep_probability = 1.0 - jnp.asarray(rate * noise.scale, jnp.float32)
     keep = jax.random.uniform(noise.key, shape, jnp.float32) < keep_probability

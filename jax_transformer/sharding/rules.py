@@ -15,6 +15,7 @@ RULES: dict[str, str | None] = {
     "heads": "tensor",
     "kv_heads": "tensor",
     "ffn": "tensor",
+    "experts": None,
     "head_dim": None,
     "norm": None,
     "scalar": None,

@@ -59,7 +59,8 @@ def open_session(run: config.Run, folder: Path) -> Session:
     corpus = open_corpus(run.data, folder / DATA, run.model.vocab_size, objective, run.start_token)
     place = jax.process_index(), jax.process_count()
     loader = TrainLoader(corpus, run.train.batch_size, run.data.seed, *place, corpus.corrupt)
-    settings = StepSettings(run.train.seed, run.train.accumulation, dropout_scale(run.train), segmented, objective)
+    c = run.train
+    settings = StepSettings(c.seed, c.accumulation, dropout_scale(c), segmented, objective, c.choice_bias_rate)
     batch_sharding = NamedSharding(mesh, BATCH)
     replicated = NamedSharding(mesh, PartitionSpec())
     train_step = jax.jit(

@@ -16,6 +16,12 @@ def complete(tree: Any) -> Any:
     kind = tree.get("kind")
     if kind in ("mlp", "glu", "clamped_glu") and "hidden_dim" not in tree and "expansion_factor" not in tree:
         tree["expansion_factor" if "multiple_of" in tree else "hidden_dim"] = NUMBER
+    if kind == "expert_choice":
+        tree["acausal"] = True
+    if kind == "moe" and tree["routing"].get("groups"):
+        tree["routing"]["groups"] |= {"count": NUMBER // 2, "kept": NUMBER // 2}  # of two experts each
+    if kind == "moe" and "shared_gate" in tree:
+        tree |= {"shared": tree["expert"]}
     if "factor" in tree:
         tree["factor"] = 2.0  # of a rope scaling: at least 1
     if kind == "longrope":

@@ -24,10 +24,18 @@ class Spec:
     dtype: Any = FLOAT32
     axes: tuple[str, ...] = ()
     contracted: int = 0
+    copies: int = 0
 
 
 def kernel(*shape, contracted=1, batch=()):
     return Spec((*batch, *shape), axes=("x",) * len(shape), contracted=contracted)
+
+
+def copied(spec, copies):
+    """``spec`` once for each of ``copies`` experts."""
+    batch = spec.shape[: len(spec.shape) - len(spec.axes)]
+    own = spec.shape[len(batch) :]
+    return replace(spec, shape=(*batch, copies, *own), axes=("experts", *spec.axes), copies=1)
 
 
 def plain(*shape):
@@ -41,12 +49,13 @@ DIMS = st.lists(SIZE, min_size=1, max_size=2).map(tuple)
 @st.composite
 def kernels(draw):
     inputs, outputs = draw(DIMS), draw(DIMS)
-    return kernel(*inputs, *outputs, contracted=len(inputs), batch=draw(st.lists(SIZE, max_size=1).map(tuple)))
+    spec = kernel(*inputs, *outputs, contracted=len(inputs), batch=draw(st.lists(SIZE, max_size=1).map(tuple)))
+    return copied(spec, draw(SIZE)) if draw(st.booleans()) else spec
 
 
 LEAVES = {
     "kernel": kernels(),
-    "bias": DIMS.map(lambda dims: plain(*dims)),
+    "bias": st.one_of(DIMS.map(lambda dims: plain(*dims)), st.builds(copied, DIMS.map(lambda dims: plain(*dims)), SIZE)),
     "scale": st.one_of(st.just(plain()), SIZE.map(plain)),
     "embedding": st.tuples(SIZE, SIZE).map(lambda dims: plain(*dims)),
 }
@@ -120,7 +129,7 @@ def test_entries_are_a_bijection(model):
 
 @given(kernels())
 def test_weight_times_x_is_x_times_kernel(spec):
-    batch = spec.shape[: len(spec.shape) - len(spec.axes)]
+    batch = spec.shape[: len(spec.shape) - len(spec.axes) + spec.copies]
     values = np.arange(np.prod(spec.shape), dtype=np.float32).reshape(spec.shape)
     ((name, weight),) = to_hub({"q.kernel": values}, {"q.kernel": spec})
     assert name == "q.weight"
@@ -149,6 +158,28 @@ def test_the_names_of_a_hybrid_stack():
         "final_norm.weight": ((5,), "final_norm.scale", None),
         "head.weight": ((7, 5), "head.kernel", None),
     }
+
+
+def test_experts_stay_apart():
+    specs = {
+        "stack.slots.0.ffn.experts.up_proj.kernel": copied(kernel(5, 7, batch=(2,)), 3),
+        "stack.slots.0.ffn.experts.up_proj.bias": Spec((2, 3, 7), axes=("experts", "ffn"), copies=1),
+        "stack.tail.0.ffn.choice_bias": Spec((3,), axes=("experts",)),
+    }
+    params = random_params(specs)
+    hub = dict(to_hub(params, specs))
+    assert {name: value.shape for name, value in hub.items()} == {
+        "stack.layers.0.ffn.experts.up_proj.weight": (3, 7, 5),
+        "stack.layers.1.ffn.experts.up_proj.weight": (3, 7, 5),
+        "stack.layers.0.ffn.experts.up_proj.bias": (3, 7),
+        "stack.layers.1.ffn.experts.up_proj.bias": (3, 7),
+        "stack.layers.2.ffn.choice_bias": (3,),
+    }
+    kernel_of = params["stack.slots.0.ffn.experts.up_proj.kernel"]
+    for layer in range(2):
+        for expert in range(3):
+            weight = hub[f"stack.layers.{layer}.ffn.experts.up_proj.weight"][expert]
+            assert weight.tobytes() == np.ascontiguousarray(kernel_of[layer, expert].T).tobytes()
 
 
 @given(models(), st.data())

@@ -1,7 +1,7 @@
 """The few models in which every mutated feature is active."""
 
 from jax_transformer import config as c
-from parity_tests.builders import LAYER, RMS, attention, block, cross, decoder, encoder, encoder_decoder, mla
+from parity_tests.builders import LAYER, RMS, attention, block, cross, decoder, encoder, encoder_decoder, mla, moe
 
 MIXED = c.Dtype(param="bfloat16", compute="bfloat16", logits="float32")
 
@@ -123,6 +123,26 @@ def _seq2seq() -> c.EncoderDecoder:
     return encoder_decoder(*towers, head=c.Head(scale=0.3))
 
 
+def _experts() -> c.Decoder:
+    """Every way to choose experts. In float32: nothing is compared behind a choice in 16 bits."""
+    groups = c.ExpertGroups(count=4, kept=2, top=1)
+    layers = [
+        moe(
+            c.SoftmaxTopK(top_k=2, floor=0.7, choice_bias=True, groups=groups, scale=1.3),
+            num_experts=8,
+            shared=c.Mlp(hidden_dim=5),
+            shared_gate=True,
+            router_bias=True,
+            load_balance_weight=0.3,
+            router_z_weight=0.2,
+        ),
+        moe(c.SigmoidTopK(top_k=2, choice_bias=True, groups=groups, scale=1.4), num_experts=8),
+        moe(c.TopKSoftmax(top_k=2), capacity_factor=0.9),
+        moe(c.ExpertChoice(capacity_factor=1.4, acausal=True), c.Mlp(hidden_dim=5)),
+    ]
+    return decoder(*(block(ffn=own) for own in layers))
+
+
 BASES: dict[str, c.Model] = {
     "everything": _everything(),
     "square": _square(),
@@ -132,4 +152,5 @@ BASES: dict[str, c.Model] = {
     "bert": _bert(),
     "classifier": _classifier(),
     "seq2seq": _seq2seq(),
+    "experts": _experts(),
 }

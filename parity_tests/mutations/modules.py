@@ -101,10 +101,10 @@ def _transposed(module: Any, forward: Any, x: Tensor) -> Tensor:
     return functional.linear(x.reshape(*batch, -1), module.weight.T.to(x.dtype)).reshape(*batch, *module.out_dims)
 
 
-def _swapped(self: Any, x: Tensor, tap: Any) -> Tensor:
+def _swapped(self: Any, x: Tensor, context: Any, *, noise: Any, tap: Any) -> tuple[Tensor, None]:
     hidden = self.gate_proj(x) * self.activation(self.up_proj(x))
     tap("hidden", hidden)
-    return self.down_proj(hidden)
+    return self.down_proj(hidden), None
 
 
 MODULE_MUTATIONS = [*_biases(), *_norms(), *_kernels()]

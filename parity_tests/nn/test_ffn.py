@@ -20,18 +20,24 @@ from transformers.models.nemotron.modeling_nemotron import NemotronMLP
 
 from jax_transformer import config
 from jax_transformer.nn.activation import build_activation
+from jax_transformer.nn.context import Context
 from jax_transformer.nn.ffn import FFN
 from jax_transformer.nn.params import Maker, get_params, param_specs, with_params
 from jax_transformer.nn.tap import Tap
+from jax_transformer.ops.mask import causal_mask
 from parity_tests.ops.pairs import EXACT, array
 from torch_reference.nn.activation import build_activation as build_torch_activation
+from torch_reference.nn.context import Context as TorchContext
 from torch_reference.nn.ffn import FFN as TORCH_FFN
 from torch_reference.nn.params import Maker as TorchMaker
 from torch_reference.nn.tap import Tap as TorchTap
+from torch_reference.ops.mask import causal_mask as torch_causal_mask
 
 ACTIVATIONS: tuple[config.Activation, ...] = get_args(config.Activation)
 RECIPE = (config.Dtype(param="float64", compute="float64", logits="float64"), 0.02, 0.005)
 D, F = 6, 11
+CONTEXT, TORCH_CONTEXT = Context(causal_mask(5)), TorchContext(torch_causal_mask(5))
+"""What these networks do not read."""
 
 
 def makers() -> tuple[Any, Any]:
@@ -75,13 +81,13 @@ def test_both_packages_have_the_same_values_taps_and_gradients(c: config.Ffn, rn
     ours, theirs = filled(c, perturbed(modules(c)[1], rng))
     x, seen, taps, torch_taps = rng.normal(size=(2, 5, D)), rng.normal(size=(2, 5, D)), {}, {}
     leaf = torch.tensor(x, requires_grad=True)
-    y = theirs(leaf, TorchTap(torch_taps))
-    np.testing.assert_allclose(array(y), np.asarray(ours(jnp.asarray(x), Tap(taps))), **EXACT)
+    y, _ = theirs(leaf, TORCH_CONTEXT, tap=TorchTap(torch_taps))
+    np.testing.assert_allclose(array(y), np.asarray(ours(jnp.asarray(x), CONTEXT, tap=Tap(taps))[0]), **EXACT)
     assert taps.keys() == torch_taps.keys() == {"hidden"}
     np.testing.assert_allclose(array(torch_taps["hidden"]), taps["hidden"], **EXACT)
     names, parameters = zip(*theirs.named_parameters(), strict=True)
     own, *rest = torch.autograd.grad((y * torch.tensor(seen)).sum(), (leaf, *parameters))
-    loss = jax.grad(lambda params, x: (with_params(ours, params)(x) * seen).sum(), argnums=(0, 1))
+    loss = jax.grad(lambda params, x: (with_params(ours, params)(x, CONTEXT)[0] * seen).sum(), argnums=(0, 1))
     params, inputs = loss(get_params(ours), jnp.asarray(x))
     np.testing.assert_allclose(own, inputs, **EXACT)
     for name, gradient in as_jax(dict(zip(names, rest, strict=True))).items():
@@ -173,8 +179,8 @@ def test_a_network_is_that_of_its_family(family: str, rng: np.random.Generator):
     x = rng.normal(size=(2, 5, D))
     want = array(theirs(torch.tensor(x)))
     ours, mirror = filled(c, state)
-    np.testing.assert_allclose(array(ours(jnp.asarray(x))), want, **EXACT)
-    np.testing.assert_allclose(array(mirror(torch.tensor(x))), want, **EXACT)
+    np.testing.assert_allclose(array(ours(jnp.asarray(x), CONTEXT)[0]), want, **EXACT)
+    np.testing.assert_allclose(array(mirror(torch.tensor(x), TORCH_CONTEXT)[0]), want, **EXACT)
 
 
 @pytest.mark.parametrize("limit", [0.5, 7.0])
@@ -197,5 +203,6 @@ def test_a_clamped_glu_is_the_one_expert_of_gpt_oss(limit: float, alpha: float, 
     )
     x = rng.normal(size=(1, 5, D)) * 8
     want = experts(torch.tensor(x[0]), torch.zeros(5, 1, dtype=torch.long), torch.ones(5, 1).double()).detach().numpy()
-    for module, as_tensor in zip(filled(c, state), (jnp.asarray, torch.tensor), strict=True):
-        np.testing.assert_allclose(array(module(as_tensor(x)))[0], want, **EXACT)
+    ours, mirror = filled(c, state)
+    np.testing.assert_allclose(array(ours(jnp.asarray(x), CONTEXT)[0])[0], want, **EXACT)
+    np.testing.assert_allclose(array(mirror(torch.tensor(x), TORCH_CONTEXT)[0])[0], want, **EXACT)

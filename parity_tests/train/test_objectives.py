@@ -67,7 +67,7 @@ def test_the_loss_counts_only_what_is_to_be_predicted(name: str, tmp_path: Path,
     batch = dict(batch_of(run, tmp_path))
     task, model = TASK[type(run.effective_objective)], build_model(run)
     targets, weights = (np.asarray(value) for value in task.answers(batch))
-    logits = task.logits(model, batch, has_segments(run), None)
+    logits, _ = task.outputs(model, batch, has_segments(run), None)
     assert logits.shape == (*targets.shape, logits.shape[-1])
     assert weights.shape == targets.shape
     assert set(np.unique(weights)) <= {0.0, 1.0}

@@ -9,7 +9,7 @@ from torch import Tensor
 from jax_transformer import config
 from torch_reference.models.cache import Cache
 from torch_reference.models.checks import check_positions, check_segments, check_token_types, check_tokens
-from torch_reference.models.tower import Aux, Tower
+from torch_reference.models.tower import Aux, Tower, auxiliary
 from torch_reference.nn.context import Context
 from torch_reference.nn.heads import Head, HeadDims
 from torch_reference.nn.params import Maker
@@ -48,10 +48,10 @@ class Decoder(Tower):
         token_types = check_token_types(token_types, tokens, self.config.embedding)
         tap = Tap({} if return_taps else None)
         context = Context(causal_mask(tokens.shape[1], segments, tokens.device))
-        x, _ = self.states(tokens, context, token_types=token_types, noise=noise, tap=tap)
+        x, _, usages = self.states(tokens, context, token_types=token_types, noise=noise, tap=tap)
         logits = self._logits(x)
         tap("logits", logits)
-        return logits, {} if tap.values is None else {"taps": tap.values}
+        return logits, auxiliary(tap, {"": (self.config.stack, usages)})
 
     def empty_cache(self, batch: int, length: int | None = None) -> Cache:
         """A cache with room for ``length`` tokens (default: ``max_length``) in each of ``batch`` rows."""
@@ -78,7 +78,7 @@ class Decoder(Tower):
         extended = cache.extend(torch.ones_like(tokens, dtype=torch.int32) if segments is None else segments)
         check_positions(extended.positions, self.config.embedding, self.config.max_length)
         context = Context(extended.newest(tokens.shape[1]))
-        x, layers = self.states(tokens, context, token_types=token_types, cache=(cache.layers, cache.length))
+        x, layers, _ = self.states(tokens, context, token_types=token_types, cache=(cache.layers, cache.length))
         assert layers is not None
         return self._logits(x), replace(extended, layers=layers)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from jax_transformer import config
 from torch_reference.models.checks import check_segments, check_token_types, check_tokens
-from torch_reference.models.tower import Aux, Tower
+from torch_reference.models.tower import Aux, Tower, auxiliary
 from torch_reference.nn.context import Context
 from torch_reference.nn.heads import ENCODER_HEAD, HeadDims
 from torch_reference.nn.params import Maker
@@ -45,7 +45,7 @@ class Encoder(Tower):
         token_types = check_token_types(token_types, tokens, self.config.embedding)
         tap = Tap({} if return_taps else None)
         context = Context(bidirectional_mask(tokens.shape[1], segments, tokens.device))
-        x, _ = self.states(tokens, context, token_types=token_types, noise=noise, tap=tap)
+        x, _, usages = self.states(tokens, context, token_types=token_types, noise=noise, tap=tap)
         logits = self.head(x, self.embed, segments, None if noise is None else noise.fold(2))
         tap("logits", logits)
-        return logits, {} if tap.values is None else {"taps": tap.values}
+        return logits, auxiliary(tap, {"": (self.config.stack, usages)})

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from jax_transformer import config
 from torch_reference.models.cache import Cache, Source
 from torch_reference.models.checks import check_positions, check_segments, check_tokens
-from torch_reference.models.tower import Aux, Tower
+from torch_reference.models.tower import Aux, Tower, auxiliary
 from torch_reference.nn.context import Context
 from torch_reference.nn.heads import Head, HeadDims
 from torch_reference.nn.linear import Embed
 from torch_reference.nn.params import Maker
 from torch_reference.nn.tap import SILENT, Tap
+from torch_reference.ops.balance import Usage
 from torch_reference.ops.dropout import Noise
 from torch_reference.ops.mask import Mask, bidirectional_mask, causal_mask, cross_mask
 
@@ -50,13 +51,15 @@ class EncoderDecoder(nn.Module):
         noises = (None, None) if noise is None else (noise.fold(0), noise.fold(1))
         tokens = check_tokens(tokens, self.config)
         segments = check_segments(segments, tokens)
-        states, source_mask = self._encode(source, source_segments, noises[0], tap.child("encoder"))
+        states, source_mask, read = self._encode(source, source_segments, noises[0], tap.child("encoder"))
         mask = causal_mask(tokens.shape[1], segments, tokens.device)
         context = Context(mask, source=states, source_mask=cross_mask(mask, source_mask))
-        x, _ = self.decoder.states(tokens, context, table=self._decoder_table(), noise=noises[1], tap=tap.child("decoder"))
+        rest = {"table": self._decoder_table(), "noise": noises[1], "tap": tap.child("decoder")}
+        x, _, written = self.decoder.states(tokens, context, **rest)
         logits = self._logits(x)
         tap("logits", logits)
-        return logits, {} if tap.values is None else {"taps": tap.values}
+        c = self.config
+        return logits, auxiliary(tap, {"encoder.": (c.encoder.stack, read), "decoder.": (c.decoder.stack, written)})
 
     def start(
         self, source: Int[Tensor, "B S"], *, source_segments: Int[Tensor, "B S"] | None = None, length: int | None = None
@@ -65,7 +68,7 @@ class EncoderDecoder(nn.Module):
 
         ``source_segments`` are 1, and 0 for padding. Raises DataError as the model itself does.
         """
-        states, mask = self._encode(source, source_segments)
+        states, mask, _ = self._encode(source, source_segments)
         length = self.config.max_length if length is None else length
         layers = self.decoder.stack.empty_cache(states.shape[0], length)
         source_memory = Source(self.decoder.stack.read_source(states), mask)
@@ -87,7 +90,7 @@ class EncoderDecoder(nn.Module):
         mask = extended.newest(tokens.shape[1])
         context = Context(mask, source_mask=cross_mask(mask, cache.source.mask))
         memory = {"cache": (cache.layers, cache.length), "sources": cache.source.layers}
-        x, layers = self.decoder.states(tokens, context, table=self._decoder_table(), **memory)
+        x, layers, _ = self.decoder.states(tokens, context, table=self._decoder_table(), **memory)
         assert layers is not None
         return self._logits(x), replace(extended, layers=layers)
 
@@ -97,12 +100,12 @@ class EncoderDecoder(nn.Module):
         segments: Int[Tensor, "B S"] | None,
         noise: Noise | None = None,
         tap: Tap = SILENT,
-    ) -> tuple[Float[Tensor, "B S D"], Mask]:
+    ) -> tuple[Float[Tensor, "B S D"], Mask, dict[int, Usage]]:
         source = check_tokens(source, self.config, "source")
         segments = check_segments(segments, source, "source")
         mask = bidirectional_mask(source.shape[1], segments, source.device)
-        states, _ = self.encoder.states(source, Context(mask), noise=noise, tap=tap)
-        return states, mask
+        states, _, usages = self.encoder.states(source, Context(mask), noise=noise, tap=tap)
+        return states, mask, usages
 
     def _decoder_table(self) -> Embed | None:
         return self.encoder.embed if self.decoder.embed is None else self.decoder.embed

@@ -15,6 +15,7 @@ from torch_reference.nn.norm import build_norm
 from torch_reference.nn.params import Maker
 from torch_reference.nn.residual import add_branch
 from torch_reference.nn.tap import SILENT, Tap
+from torch_reference.ops.balance import Usage
 from torch_reference.ops.dropout import Noise
 
 NORMS = {"pre": ("in",), "post": ("sum",), "sandwich": ("in", "out"), "output": ("out",)}
@@ -53,14 +54,15 @@ class Block(nn.Module):
         cache: tuple[Any, Int[Tensor, ""]] | None = None,
         source: KVCache | None = None,
         tap: Tap = SILENT,
-    ) -> tuple[Float[Tensor, "B T D"], Any]:
+    ) -> tuple[Float[Tensor, "B T D"], Any, Usage | None]:
         """Apply the layer; ``drop_path`` is this layer's probability of dropping a branch.
 
         ``cache`` is what the attention remembers and the slot where the new tokens go, ``source`` the keys and values of the
-        cross-attention where they are known already. Returns the attention's new memory as well (None without a cache).
+        cross-attention where they are known already. Returns the attention's new memory as well (None without a cache), and how
+        the experts of the feed-forward network are used (None without any).
         """
         rates = (self.config.dropout, drop_path)
-        folds = [None] * 5 if noise is None else [noise.fold(number) for number in range(5)]
+        folds = [None] * 6 if noise is None else [noise.fold(number) for number in range(6)]
         entry, normed = x, _normed(self.attn_norm, x, "attn_norm", tap)
         branch, memory = self.attn(normed, context, noise=folds[0], cache=cache, tap=tap.child("attn"))
         tap("attn", branch)
@@ -72,11 +74,11 @@ class Block(nn.Module):
             x = self._join(x, branch, (self.cross_out_norm, self.cross_sum_norm), rates, folds[4], "cross", tap)
         if self.config.parallel != "shared":
             normed = _normed(self.ffn_norm, entry if self.config.parallel else x, "ffn_norm", tap)
-        branch = self.ffn(normed, tap.child("ffn"))
+        branch, usage = self.ffn(normed, context, noise=folds[5], tap=tap.child("ffn"))
         tap("ffn", branch)
         x = self._join(x, branch, (self.ffn_out_norm, self.ffn_sum_norm), rates, folds[2], "ffn", tap)
         tap("output", x)
-        return x, memory
+        return x, memory, usage
 
     def _join(
         self,

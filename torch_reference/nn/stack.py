@@ -13,6 +13,7 @@ from torch_reference.nn.context import Context
 from torch_reference.nn.params import Maker
 from torch_reference.nn.position import T5Bias
 from torch_reference.nn.tap import SILENT, Tap
+from torch_reference.ops.balance import Usage
 from torch_reference.ops.dropout import Noise
 
 
@@ -45,9 +46,10 @@ class Stack(nn.Module):
         cache: tuple[StackCache, Int[Tensor, ""]] | None = None,
         sources: StackCache | None = None,
         tap: Tap = SILENT,
-    ) -> tuple[Float[Tensor, "B T D"], StackCache | None]:
+    ) -> tuple[Float[Tensor, "B T D"], StackCache | None, dict[int, Usage]]:
         """Run every layer in order. ``cache`` is the layers' memory and the slot where the new tokens go; ``sources`` are the
-        keys and values of the cross-attentions, where they are known already."""
+        keys and values of the cross-attentions, where they are known already. Also returns the use of the experts of every
+        layer that has any."""
         none = (None,) * self.config.num_layers
         rates = self.config.drop_path_rates() if self.config.drop_path else none
         noises = none if noise is None else noise.split(self.config.num_layers)
@@ -55,24 +57,27 @@ class Stack(nn.Module):
         if self.shared_bias is not None:
             context = replace(context, shared_bias=self.shared_bias.bias(context))
 
-        def run(index: int, x: Tensor) -> tuple[Tensor, Any, dict[str, Tensor] | None]:
+        def run(index: int, x: Tensor) -> tuple[Tensor, Any, dict[str, Tensor] | None, Usage | None]:
             # Its own dict: a recomputed layer must not report twice.
             taps = None if tap.values is None else {}
             own_cache = None if cache is None else (cache[0].layers[index], cache[1])
             shares = {"drop_path": rates[index], "noise": noises[index], "cache": own_cache, "source": kept[index]}
-            x, new = self.layers[index](x, context, **shares, tap=Tap(taps))
-            return x, new, taps
+            x, new, usage = self.layers[index](x, context, **shares, tap=Tap(taps))
+            return x, new, taps, usage
 
         memory: list[Any] = []
+        usages: dict[int, Usage] = {}
         for index in range(self.config.num_layers):
             if self.config.remat != "none" and is_grad_enabled():
-                x, new, taps = checkpoint(run, index, x, use_reentrant=False, preserve_rng_state=False)
+                x, new, taps, usage = checkpoint(run, index, x, use_reentrant=False, preserve_rng_state=False)
             else:
-                x, new, taps = run(index, x)
+                x, new, taps, usage = run(index, x)
             memory.append(new)
             for name, value in (taps or {}).items():
                 tap.child(f"layers.{index}")(name, value)
-        return x, None if cache is None else StackCache(tuple(memory))
+            if usage is not None:
+                usages[index] = usage
+        return x, None if cache is None else StackCache(tuple(memory)), usages
 
     def empty_cache(self, batch: int, length: int) -> StackCache:
         """Room for ``length`` tokens in each of ``batch`` rows, in every layer."""

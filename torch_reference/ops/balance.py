@@ -1,10 +1,21 @@
 """What keeps the experts of a mixture equally busy: terms of the loss, before any coefficient, and the choice bias."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from torch_reference.ops.precision import at_least_float32
+
+
+class Usage(NamedTuple):
+    """How the experts of one layer were used by a batch: what its loss terms are, before any coefficient."""
+
+    load_balance: Float[Tensor, ""]
+    router_z: Float[Tensor, ""]
+    counts: Int[Tensor, " E"]
+    """Choices of each expert by real tokens, or tokens that it took itself."""
 
 
 def expert_counts(

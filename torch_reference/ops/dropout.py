@@ -47,6 +47,16 @@ def drop_path(x: Float[Tensor, "B *D"], rate: float | None, noise: Noise | None)
     return _keep(x, (x.shape[0],) + (1,) * (x.ndim - 1), rate, noise)
 
 
+def jitter(x: Float[Tensor, "*B"], std: float, noise: Noise | None) -> Float[Tensor, "*B"]:
+    """``x`` plus normal values with ``std``, which ``noise.scale`` does not change."""
+    if noise is None or std == 0.0:
+        return x
+    # Box and Muller: 1 - u is never 0.
+    radius = torch.sqrt(-2.0 * torch.log(1.0 - _uniform(noise.fold(0).key, x.shape, x.device)))
+    angle = 2.0 * math.pi * _uniform(noise.fold(1).key, x.shape, x.device)
+    return x + std * (radius * torch.cos(angle)).to(x.dtype)
+
+
 def _keep(x: Float[Tensor, "*B"], shape: tuple[int, ...], rate: float, noise: Noise) -> Float[Tensor, "*B"]:
     keep_probability = 1.0 - torch.as_tensor(rate * noise.scale, dtype=torch.float32, device=x.device)
     keep = _uniform(noise.key, shape, x.device) < keep_probability

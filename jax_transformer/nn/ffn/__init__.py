@@ -1,16 +1,14 @@
-"""Feed-forward networks: the closed table from config to module."""
+"""Feed-forward networks: the closed table from config to module.
+
+Each is ``ffn(x, context, *, noise, tap) -> (y, usage)``; ``usage`` is None where there are no experts.
+"""
 
 from collections.abc import Callable
 
 from flax import nnx
 
 from jax_transformer import config
-from jax_transformer.nn.ffn.clamped_glu import ClampedGlu
-from jax_transformer.nn.ffn.glu import Glu
-from jax_transformer.nn.ffn.mlp import Mlp
+from jax_transformer.nn.ffn.dense import DENSE_FFN
+from jax_transformer.nn.ffn.moe import Moe
 
-FFN: dict[type[config.Config], Callable[..., nnx.Module]] = {
-    config.Mlp: Mlp,
-    config.Glu: Glu,
-    config.ClampedGlu: ClampedGlu,
-}
+FFN: dict[type[config.Config], Callable[..., nnx.Module]] = DENSE_FFN | {config.Moe: Moe}

@@ -4,11 +4,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jax_transformer import config
+from jax_transformer.nn.context import Context
 from jax_transformer.nn.linear import Linear
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.tap import SILENT, Tap
 from jax_transformer.ops.activation import clamped_swiglu
 from jax_transformer.ops.constrain import constrain
+from jax_transformer.ops.dropout import Noise
 
 
 class ClampedGlu(nnx.Module):
@@ -21,9 +23,11 @@ class ClampedGlu(nnx.Module):
         self.down_proj = Linear(hidden, model, make, bias=c.bias, std=make.residual_std)
         self.config = c
 
-    def __call__(self, x: Float[Array, "B T D"], tap: Tap = SILENT) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], context: Context, *, noise: Noise | None = None, tap: Tap = SILENT
+    ) -> tuple[Float[Array, "B T D"], None]:
         """Apply to every position."""
         hidden = clamped_swiglu(self.gate_proj(x), self.up_proj(x), self.config.limit, self.config.alpha)
         hidden = constrain(hidden, "batch", None, "ffn")
         tap("hidden", hidden)
-        return self.down_proj(hidden)
+        return self.down_proj(hidden), None

@@ -5,10 +5,12 @@ from jaxtyping import Array, Float
 
 from jax_transformer import config
 from jax_transformer.nn.activation import build_activation
+from jax_transformer.nn.context import Context
 from jax_transformer.nn.linear import Linear
 from jax_transformer.nn.params import Maker
 from jax_transformer.nn.tap import SILENT, Tap
 from jax_transformer.ops.constrain import constrain
+from jax_transformer.ops.dropout import Noise
 
 
 class Mlp(nnx.Module):
@@ -20,9 +22,11 @@ class Mlp(nnx.Module):
         self.down_proj = Linear(hidden, model, make, bias=c.bias, std=make.residual_std)
         self.activation = build_activation(c.activation, make)
 
-    def __call__(self, x: Float[Array, "B T D"], tap: Tap = SILENT) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], context: Context, *, noise: Noise | None = None, tap: Tap = SILENT
+    ) -> tuple[Float[Array, "B T D"], None]:
         """Apply to every position."""
         hidden = self.activation(self.up_proj(x))
         hidden = constrain(hidden, "batch", None, "ffn")
         tap("hidden", hidden)
-        return self.down_proj(hidden)
+        return self.down_proj(hidden), None

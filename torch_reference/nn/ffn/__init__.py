@@ -1,16 +1,14 @@
-"""Feed-forward networks: the closed table from config to module."""
+"""Feed-forward networks: the closed table from config to module.
+
+Each is ``ffn(x, context, *, noise, tap) -> (y, usage)``; ``usage`` is None where there are no experts.
+"""
 
 from collections.abc import Callable
 
 from torch import nn
 
 from jax_transformer import config
-from torch_reference.nn.ffn.clamped_glu import ClampedGlu
-from torch_reference.nn.ffn.glu import Glu
-from torch_reference.nn.ffn.mlp import Mlp
+from torch_reference.nn.ffn.dense import DENSE_FFN
+from torch_reference.nn.ffn.moe import Moe
 
-FFN: dict[type[config.Config], Callable[..., nn.Module]] = {
-    config.Mlp: Mlp,
-    config.Glu: Glu,
-    config.ClampedGlu: ClampedGlu,
-}
+FFN: dict[type[config.Config], Callable[..., nn.Module]] = DENSE_FFN | {config.Moe: Moe}

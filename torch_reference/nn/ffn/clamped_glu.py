@@ -4,10 +4,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jax_transformer import config
+from torch_reference.nn.context import Context
 from torch_reference.nn.linear import Linear
 from torch_reference.nn.params import Maker
 from torch_reference.nn.tap import SILENT, Tap
 from torch_reference.ops.activation import clamped_swiglu
+from torch_reference.ops.dropout import Noise
 
 
 class ClampedGlu(nn.Module):
@@ -21,8 +23,10 @@ class ClampedGlu(nn.Module):
         self.down_proj = Linear(hidden, model, make, bias=c.bias, std=make.residual_std)
         self.config = c
 
-    def forward(self, x: Float[Tensor, "B T D"], tap: Tap = SILENT) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, x: Float[Tensor, "B T D"], context: Context, *, noise: Noise | None = None, tap: Tap = SILENT
+    ) -> tuple[Float[Tensor, "B T D"], None]:
         """Apply to every position."""
         hidden = clamped_swiglu(self.gate_proj(x), self.up_proj(x), self.config.limit, self.config.alpha)
         tap("hidden", hidden)
-        return self.down_proj(hidden)
+        return self.down_proj(hidden), None

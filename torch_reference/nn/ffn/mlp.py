@@ -5,9 +5,11 @@ from torch import Tensor, nn
 
 from jax_transformer import config
 from torch_reference.nn.activation import build_activation
+from torch_reference.nn.context import Context
 from torch_reference.nn.linear import Linear
 from torch_reference.nn.params import Maker
 from torch_reference.nn.tap import SILENT, Tap
+from torch_reference.ops.dropout import Noise
 
 
 class Mlp(nn.Module):
@@ -20,8 +22,10 @@ class Mlp(nn.Module):
         self.down_proj = Linear(hidden, model, make, bias=c.bias, std=make.residual_std)
         self.activation = build_activation(c.activation, make)
 
-    def forward(self, x: Float[Tensor, "B T D"], tap: Tap = SILENT) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, x: Float[Tensor, "B T D"], context: Context, *, noise: Noise | None = None, tap: Tap = SILENT
+    ) -> tuple[Float[Tensor, "B T D"], None]:
         """Apply to every position."""
         hidden = self.activation(self.up_proj(x))
         tap("hidden", hidden)
-        return self.down_proj(hidden)
+        return self.down_proj(hidden), None
