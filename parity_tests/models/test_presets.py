@@ -49,6 +49,10 @@ SMALL = {
     "v_dim": 5,
     "window": 5,
     "sink_tokens": 2,
+    "num_key_heads": 2,
+    "num_value_heads": 4,
+    "key_dim": 6,
+    "num_experts": 4,
     "original_length": 8,
 }
 """What a size becomes, by its field's name; a smaller one stays."""
