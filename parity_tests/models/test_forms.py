@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import jax
@@ -12,8 +11,10 @@ import pytest
 from jax_transformer import config as c
 from jax_transformer.models import abstract_model
 from jax_transformer.nn.attention import kernel
-from jax_transformer.nn.params import get_params, with_params
+from jax_transformer.nn.params import param_specs, with_params
+from jax_transformer.nn.tap import SILENT, Tap
 from jax_transformer.ops.dropout import Noise
+from jax_transformer.ops.mask import causal_mask
 from parity_tests.builders import attention, block, cross, decoder, encoder, encoder_decoder, mla, tower
 from parity_tests.compare import compare_forward
 from parity_tests.inputs import packed_batch, perturb, ragged_batch
@@ -113,27 +114,33 @@ def test_a_cached_model_is_the_same_in_every_form(form: c.Form) -> None:
     assert relative_error(got[batch.real], want[batch.real]) < FLOAT64
 
 
-def largest_of_a_step(config: c.Model) -> int:
-    """Elements of the largest array of a forward and backward pass over one row of ``LONG`` tokens, without taps."""
+def largest_of_a_step(config: c.Model, length: int) -> int:
+    """Elements of the largest array of a forward and backward pass over one row of tokens, without taps."""
     skeleton = abstract_model(config)
-    given = [jax.ShapeDtypeStruct((1, LONG), jnp.int32)] * 2
+    given = [jax.ShapeDtypeStruct((1, length), jnp.int32)] * 2
 
     def loss(params: dict[str, jax.Array], tokens: jax.Array, segments: jax.Array) -> jax.Array:
         logits, _ = with_params(skeleton, params)(tokens, segments=segments)
         return jnp.sum(jnp.sin(logits))
 
-    return largest_array(jax.grad(loss), get_params(skeleton), *given)
+    params = {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in param_specs(skeleton).items()}
+    return largest_array(jax.grad(loss), params, *given)
 
 
 @pytest.mark.parametrize("kind", ["decoder", "global", "encoder"])
-def test_no_form_but_the_reference_holds_all_pairs_of_tokens(kind: str) -> None:
+def test_memory_grows_with_the_length_and_only_the_reference_s_with_its_square(kind: str) -> None:
     forms: list[c.Form] = ["auto", "blockwise"] + (["windowed"] if kind != "global" else [])
     for form in forms:
-        assert largest_of_a_step(model(kind, form)) < LONG**2 / 4, form
-    assert largest_of_a_step(model(kind, "reference")) >= LONG**2
+        short, long = (largest_of_a_step(model(kind, form), length) for length in (LONG // 2, LONG))
+        assert long <= 2 * short, form
+        assert long < LONG**2 / 2, form
+    short, long = (largest_of_a_step(model(kind, "reference"), length) for length in (LONG // 2, LONG))
+    assert long == 4 * short >= LONG**2
 
 
-PLAIN = {"tap": SimpleNamespace(values=None), "noise": None, "cached": False}
+def task(mixer: c.Softmax, **given: Any) -> Any:
+    usual: dict[str, Any] = {"tap": SILENT, "noise": None, "cached": False}
+    return kernel._Task(mixer, mask=causal_mask(1), bias=None, sinks=None, **usual | given)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ PLAIN = {"tap": SimpleNamespace(values=None), "noise": None, "cached": False}
         ({}, {}, 511, "reference"),
         ({}, {}, 512, "blockwise"),
         ({}, {"cached": True}, 512, "blockwise"),
-        ({}, {"tap": SimpleNamespace(values={})}, 512, "reference"),
+        ({}, {"tap": Tap({})}, 512, "reference"),
         ({"dropout": 0.1}, {}, 512, "blockwise"),
         ({"dropout": 0.1}, {"noise": Noise(jax.random.key(0))}, 512, "reference"),
         ({}, {"noise": Noise(jax.random.key(0))}, 512, "blockwise"),
@@ -156,13 +163,12 @@ PLAIN = {"tap": SimpleNamespace(values=None), "noise": None, "cached": False}
     ],
 )
 def test_auto_chooses_by_what_is_asked_and_by_length(fields: dict, given: dict, length: int, form: str) -> None:
-    task = kernel._Task(attention(**fields), mask=None, bias=None, sinks=None, **PLAIN | given)
-    assert kernel._choice(task, length, length) == form
+    assert kernel._choice(task(attention(**fields), **given), length, length) == form
 
 
 def test_auto_counts_pairs_of_queries_and_remembered_keys() -> None:
-    task = kernel._Task(attention(), mask=None, bias=None, sinks=None, **PLAIN | {"cached": True})
-    assert [kernel._choice(task, 1, keys) for keys in (512, 100_000, 300_000)] == ["reference", "reference", "blockwise"]
+    remembered = task(attention(), cached=True)
+    assert [kernel._choice(remembered, 1, keys) for keys in (512, 100_000, 300_000)] == ["reference", "reference", "blockwise"]
 
 
 def test_both_packages_have_every_form() -> None:
