@@ -135,7 +135,8 @@ def test_memory_grows_with_the_length_and_only_the_reference_s_with_its_square(k
         assert long <= 2 * short, form
         assert long < LONG**2 / 2, form
     short, long = (largest_of_a_step(model(kind, "reference"), length) for length in (LONG // 2, LONG))
-    assert long == 4 * short >= LONG**2
+    assert long > 3 * short
+    assert long >= LONG**2
 
 
 def task(mixer: c.Softmax, **given: Any) -> Any:
