@@ -10,9 +10,13 @@ from jax_transformer.config import Run, Sampling
 from jax_transformer.config.document import show_path
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.load import from_json, load_config, load_run, make_config
+from parity_tests.builders import block, cross, encoder, encoder_decoder, tower
 from parity_tests.config.samples import every_field, parent, with_field
+from parity_tests.linear_time import gated_delta, linear
 
 ATTENTION = "model.stack.pattern[0].attention"
+LINEAR = "kind: linear, num_heads: 4, head_dim: 8"
+DELTA = "kind: gated_delta, num_value_heads: 4, key_dim: 8, v_dim: 8"
 WRONG = (True, "abc", 1.5, -1, [], [1], {}, {"kind": "nothing"}, math.inf, 2**62)
 """Values of every type; most fields accept one or two of them."""
 
@@ -104,6 +108,8 @@ def test_a_wrong_value_is_refused_with_what_was_got_and_wanted(override: str, wa
             [f"{ATTENTION}={{kind: complex, num_heads: 2, head_dim: 4, implementation: splash}}"],
             "implementation=splash computes softmax attention of a sequence over itself only",
         ),
+        ([f"{ATTENTION}={{{LINEAR}, num_kv_heads: 3}}"], "num_heads=4 is not a multiple of num_kv_heads=3"),
+        ([f"{ATTENTION}={{{DELTA}, num_key_heads: 3}}"], "num_value_heads=4 is not a multiple of num_key_heads=3"),
         (["data.sequence_length=129"], "data.sequence_length=129 is above model.max_length=128"),
         (["data.sequence_length=1"], "sequence_length=1 leaves nothing to predict from"),
         (["data.tokenizer={kind: byte}", "model.vocab_size=256"], "the byte tokenizer has 259 tokens but model.vocab_size=256"),
@@ -119,6 +125,23 @@ def test_an_impossible_combination_is_refused_with_the_reason(overrides: list[st
     with pytest.raises(ConfigError) as caught:
         load_run("quickstart", overrides)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "reason"),
+    [
+        (gated_delta(), "kind=gated_delta reads tokens in order"),
+        (linear(implementation="recurrent"), "use auto, chunked or reference"),
+    ],
+    ids=["delta", "recurrent"],
+)
+def test_an_encoder_takes_no_mixer_that_reads_in_order(mixer: Any, reason: str):
+    with pytest.raises(ValueError, match=rf"[^.]stack\.pattern\[1\]\.attention: .*{reason}"):
+        encoder(block(), block(mixer))
+    reading = tower(block(mixer, cross_attention=cross()))
+    with pytest.raises(ValueError, match=rf"encoder\.stack\.pattern\[1\]\.attention: .*{reason}"):
+        encoder_decoder(tower(block(), block(mixer)), reading)
+    encoder_decoder(tower(block()), reading)
 
 
 def test_every_problem_is_reported_at_once():

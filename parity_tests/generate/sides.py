@@ -70,6 +70,15 @@ def model_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Decoder:
     )
 
 
+def linear_time_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Decoder:
+    """The config of a decoder that keeps sums and states beside a window of keys."""
+    delta = c.GatedDelta(num_key_heads=2, num_value_heads=4, key_dim=6, v_dim=5, chunk=8)
+    mixers = (c.Linear(num_heads=4, num_kv_heads=2, head_dim=6, chunk=8), delta, WINDOWED)
+    pattern = tuple(c.Block(attention=own, ffn=c.Glu(hidden_dim=20), norm=c.RMSNorm()) for own in mixers)
+    stack = c.Stack(pattern=pattern, num_layers=5)
+    return model_config(dtype, vocab_size).model_copy(update={"stack": stack})
+
+
 def source_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.EncoderDecoder:
     """The config of the encoder-decoder: learned positions of the source, every other decoder layer reads it."""
     norm = c.RMSNorm()

@@ -15,6 +15,7 @@ from parity_tests.generate.sides import (
     VOCAB,
     by_definition,
     jax_side,
+    linear_time_config,
     model_config,
     side,
     torch_side,
@@ -58,6 +59,17 @@ def test_stream_equals_generate_and_the_first_row_of_a_batch(framework, settings
     s = side(framework)
     streamed = list(s.stream(PROMPTS[0], settings))
     assert streamed == s.generate(PROMPTS[:1], settings)[0] == s.generate(PROMPTS, settings)[0]
+
+
+def test_states_of_constant_size_generate_what_full_forward_passes_do():
+    rows = []
+    for framework in ("jax", "torch"):
+        s = side(framework, "float64", linear_time_config)
+        rows.append(s.generate((*PROMPTS, LONG)))
+        assert rows[-1] == by_definition(s, (*PROMPTS, LONG), GREEDY, 16)
+        assert s.generate(PROMPTS[1:2]) == rows[-1][1:2]
+    assert rows[0] == rows[1]
+    assert min(len(set(row)) for row in rows[0]) > 2
 
 
 @FRAMEWORKS

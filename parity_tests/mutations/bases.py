@@ -2,6 +2,7 @@
 
 from jax_transformer import config as c
 from parity_tests.builders import LAYER, RMS, attention, block, cross, decoder, encoder, encoder_decoder, mla, moe
+from parity_tests.linear_time import gated_delta, linear
 
 MIXED = c.Dtype(param="bfloat16", compute="bfloat16", logits="float32")
 
@@ -79,6 +80,12 @@ def _mixers() -> c.Decoder:
     return decoder(*pattern, num_layers=4, stack=stack, embedding=embedding, dtype=MIXED)
 
 
+def _linear_time() -> c.Decoder:
+    """Both mixers of linear time."""
+    first, second = gated_delta(allow_neg_eigval=True), linear(qkv_bias=True, o_bias=True)
+    return decoder(block(first), block(second), num_layers=3, dtype=MIXED)
+
+
 def _ropes() -> c.Decoder:
     """A layer for every scaling of rotary frequencies."""
     scalings: list[c.RopeScaling] = [
@@ -148,6 +155,7 @@ BASES: dict[str, c.Model] = {
     "square": _square(),
     "scores": _scores(),
     "mixers": _mixers(),
+    "linear_time": _linear_time(),
     "ropes": _ropes(),
     "bert": _bert(),
     "classifier": _classifier(),

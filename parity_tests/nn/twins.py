@@ -20,7 +20,7 @@ EXACT = {"rtol": 1e-10, "atol": 1e-12}
 EXPLICIT_CASTS = {"xla_allow_excess_precision": False}
 """Without it XLA may leave out a cast down and up again."""
 
-LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
+LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "filter": "weight"}
 
 
 class Twin:

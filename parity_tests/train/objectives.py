@@ -21,6 +21,7 @@ LABELS = ("even", "odd", "zero")
 NAMES = (
     "next_token",
     "next_token on target",
+    "next_token in a hybrid",
     "masked_lm",
     "masked_lm in documents",
     "classification",
@@ -39,6 +40,18 @@ def encoder_decoder() -> config.EncoderDecoder:
     return config.EncoderDecoder(max_source_length=30, start_token=3, **TOWERS, **FIELDS)
 
 
+def hybrid() -> config.Decoder:
+    """A linear attention, then three Gated DeltaNets to one gated softmax attention, with a remainder."""
+    delta = config.GatedDelta(num_key_heads=2, num_value_heads=4, key_dim=6, v_dim=5, chunk=8)
+    gated = config.Softmax(num_heads=4, num_kv_heads=2, head_dim=6, output_gate="element")
+    first, *pattern = (
+        BLOCK.model_copy(update={"attention": own})
+        for own in (config.Linear(num_heads=3, num_kv_heads=1, head_dim=7), delta, gated)
+    )
+    stack = config.Stack(first=(first,), pattern=tuple(pattern), hybrid_ratio=3, num_layers=6)
+    return tiny_model(stack=stack)
+
+
 def objective_run(name: str, folder: Path, **train: object) -> config.Run:
     """The run of one of ``NAMES``; what it reads is written to ``folder``."""
     decoder = tiny_model(stack=STACK)
@@ -49,6 +62,7 @@ def objective_run(name: str, folder: Path, **train: object) -> config.Run:
     parts: dict[str, tuple[config.Model, config.Objective | None, dict[str, object]]] = {
         "next_token": (decoder, None, {}),
         "next_token on target": (decoder, on_target, {"source": pairs, "sequence_length": 20, "packing": "documents"}),
+        "next_token in a hybrid": (hybrid(), None, {"packing": "documents"}),
         "masked_lm": (masked, None, {}),
         "masked_lm in documents": (masked, config.MaskedLm(probability=0.3), {"packing": "documents"}),
         "classification": (classifier, None, {"source": labelled}),

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import torch_reference
 from jax_transformer import config
-from jax_transformer.convert.pretrained import load_pretrained
+from jax_transformer.convert.pretrained import load_pretrained, save_pretrained
 from jax_transformer.data.corpus import open_corpus
 from jax_transformer.data.loader import TrainLoader, validation_batches
 from jax_transformer.models import abstract_model, build_model
@@ -17,7 +19,7 @@ from jax_transformer.train.checkpoint import restore_params
 from jax_transformer.train.loop import train
 from jax_transformer.train.objective import TASK, Batch, has_segments
 from jax_transformer.train.step import make_eval_step
-from parity_tests.train.objectives import NAMES, objective_run
+from parity_tests.train.objectives import NAMES, hybrid, objective_run
 
 NUMBERS = ("loss", "grad_norm", "validation_loss", "perplexity", "validation_accuracy")
 
@@ -53,6 +55,17 @@ def test_a_run_learns_resumes_to_the_same_bits_and_exports(name: str, tmp_path: 
         assert exported.keys() == params.keys()
         for path, value in params.items():
             np.testing.assert_array_equal(exported[path], value, err_msg=path)
+
+
+def test_torch_reads_the_export_of_a_hybrid_and_agrees(tmp_path: Path, rng: np.random.Generator) -> None:
+    model = build_model(hybrid(), seed=3)
+    save_pretrained(model, tmp_path / "model")
+    tokens = rng.integers(0, model.config.vocab_size, (2, 20)).astype(np.int32)
+    segments = np.stack([np.ones(20, np.int32), np.repeat([1, 2, 0], (9, 7, 4)).astype(np.int32)])
+    want = np.asarray(model(tokens, segments=segments)[0])
+    with torch.no_grad():
+        got = torch_reference.load_pretrained(tmp_path / "model")(tokens, segments=segments)[0].numpy()
+    np.testing.assert_allclose(got[segments != 0], want[segments != 0], rtol=0, atol=1e-5 * np.abs(want).max())
 
 
 def batch_of(run: config.Run, folder: Path) -> Batch:
