@@ -2,6 +2,7 @@
 
 Inside a chunk, with ``G`` the sums of log-decays from its first token on, ``D_ij = exp(G_i - G_j)`` for ``i >= j`` and
 ``L = tril(diag(beta) K K^T * D, -1)``, the values that tokens write are ``U = (I + L)^-1 diag(beta) (V - diag(exp(G)) K S)``.
+The inverse is taken of all chunks at once; applied to ``V`` and ``K`` apart, before the scan, it would cost twice as much.
 """
 
 import jax
@@ -10,6 +11,9 @@ from jaxtyping import Array, Float, Int
 
 from jax_transformer.ops.delta_rule.recurrent import FORGET, segment_gates
 from jax_transformer.ops.precision import at_least_float32, matmul_precision
+
+SMALLEST_BLOCK = 16
+"""Rows that the inverse takes one by one; larger blocks are put together by matmuls."""
 
 
 def chunked_delta_rule(
@@ -32,20 +36,18 @@ def chunked_delta_rule(
     between, since, until = _decays(gates[..., 0])
     overlap, scores = (jnp.einsum("MBKCH,MBKDH->MBKCD", x, keys, precision=precision) for x in (keys, queries))
     overlap, scores, queries, keys = (jnp.repeat(x, repeats, axis=2) for x in (overlap, scores, queries, keys))
-    wanted = rate * jnp.concatenate([values, keys * since[..., None]], axis=-1)
-    # Only what is below the diagonal is read: the diagonal is taken for 1.
-    system = rate * overlap * between
-    solved = jax.lax.linalg.triangular_solve(system, wanted, left_side=True, lower=True, unit_diagonal=True)
+    inverse = _inverse(rate * overlap * between)
     if state is None:
         state = jnp.zeros((batch, heads, k.shape[3], v_dim), dtype)
 
     def step(state, parts):
-        values, reads, writes, decay = parts
-        written = values - jnp.einsum("BNCH,BNHV->BNCV", reads, state, precision=precision)
+        inverse, values, reads, writes, decay = parts
+        wanted = values - jnp.einsum("BNCH,BNHV->BNCV", reads, state, precision=precision)
+        written = jnp.einsum("BNCD,BNDV->BNCV", inverse, wanted, precision=precision)
         added = jnp.einsum("BNCH,BNCV->BNHV", writes, written, precision=precision)
         return state * decay[..., None, None] + added, (state, written)
 
-    parts = (solved[..., :v_dim], solved[..., v_dim:], keys * until[..., None], since[..., -1])
+    parts = (inverse, rate * values, rate * since[..., None] * keys, keys * until[..., None], since[..., -1])
     state, (before, written) = jax.lax.scan(step, state.astype(dtype), parts)
     out = jnp.einsum("MBNCH,MBNHV->MBNCV", queries * since[..., None], before, precision=precision)
     out = out + jnp.einsum("MBNCD,MBNDV->MBNCV", scores * between, written, precision=precision)
@@ -74,3 +76,39 @@ def _decays(
     until = (coarse[..., -1:] - coarse) + (fine[..., -1:] - fine)
     lower = jnp.tri(log_decay.shape[-1], dtype=bool)[None, None, None, :, :]
     return jnp.exp(jnp.where(lower, between, FORGET)), jnp.exp(coarse + fine), jnp.exp(until)
+
+
+@jax.custom_jvp
+def _inverse(lower: Float[Array, "*B C C"]) -> Float[Array, "*B C C"]:
+    """``(I + L)^-1`` for the ``L`` below the diagonal, which is all that is read: row by row, all blocks of 16 on the diagonal at
+    once, and then two neighbouring blocks at a time become one,
+
+        [A 0; B C]^-1 = [A^-1 0; -C^-1 B A^-1 C^-1].
+    """
+    (*batch, length, _), precision, size = lower.shape, matmul_precision(lower.dtype), SMALLEST_BLOCK
+    full = size << (-(-length // size) - 1).bit_length()
+    lower = jnp.pad(lower, [(0, 0)] * len(batch) + [(0, full - length)] * 2)
+
+    def diagonal(size: int) -> Array:
+        blocks = lower.reshape(*batch, full // size, size, full // size, size)
+        return jnp.moveaxis(jnp.diagonal(blocks, axis1=-4, axis2=-2), -1, -3)
+
+    rows, unit = diagonal(size), jnp.eye(size, dtype=lower.dtype)
+
+    def row(i: Array, inverse: Array) -> Array:
+        known = jnp.einsum("...D,...DE->...E", jax.lax.dynamic_index_in_dim(rows, i, -2, keepdims=False), inverse)
+        return inverse.at[..., i, :].set(unit[i].reshape((1,) * (known.ndim - 1) + (-1,)) - known)
+
+    inverse = jax.lax.fori_loop(0, size, row, jnp.zeros_like(rows))
+    while size < full:
+        first, second, between = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :], diagonal(2 * size)[..., size:, :size]
+        below = -jnp.matmul(second, jnp.matmul(between, first, precision=precision), precision=precision)
+        inverse = jnp.block([[first, jnp.zeros_like(below)], [below, second]])
+        size *= 2
+    return inverse[..., 0, :length, :length]
+
+
+@_inverse.defjvp
+def _inverse_jvp(given: tuple[Array], moved: tuple[Array]) -> tuple[Array, Array]:
+    inverse, precision = _inverse(*given), matmul_precision(given[0].dtype)
+    return inverse, -jnp.matmul(jnp.matmul(inverse, jnp.tril(moved[0], -1), precision=precision), inverse, precision=precision)
