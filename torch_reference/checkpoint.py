@@ -1,4 +1,7 @@
-"""Exchange and Hugging Face folders <-> PyTorch models; parameter names are hub names. Twin of ``jax_transformer.convert.pretrained``."""
+"""Exchange and Hugging Face folders <-> PyTorch models. Twin of ``jax_transformer.convert.pretrained``.
+
+Parameter names are hub names.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

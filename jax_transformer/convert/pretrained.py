@@ -110,12 +110,12 @@ def convert(
     """
     src = Path(src)
     if (src / "checkpoints").is_dir():
-        source = _open_run(src, step)
+        opened = _open_run(src, step)
     elif (src / "config.json").is_file():
-        source = _open_folder(src, any_dtype=dtype is not None)
+        opened = _open_folder(src, any_dtype=dtype is not None)
     else:
-        raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (an exchange folder)")
-    config = hub.with_param_dtype(source.config, dtype)
+        raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (a folder of weights)")
+    config = hub.with_param_dtype(opened.config, dtype)
 
     def cast(name: str, array: np.ndarray) -> np.ndarray:
         if check_finite:
@@ -124,9 +124,9 @@ def convert(
 
     source = _Source(
         config,
-        source.shapes,
-        ((name, cast(name, array)) for name, array in source.tensors),
-        lambda name: cast(name, source.read(name)),
+        opened.shapes,
+        ((name, cast(name, array)) for name, array in opened.tensors),
+        lambda name: cast(name, opened.read(name)),
     )
     _write(dst, source, hf.companions(src), (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
 
@@ -173,7 +173,7 @@ def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]
     return next(to_hub({path: array}, {path: spec}))[1]
 
 
-def _open(folder: Path) -> tuple[Model, Mapping[str, hub.TensorInfo] | Any]:
+def _open(folder: Path) -> tuple[Model, hub.WeightsReader | hf.HubView]:
     """Config and hub tensors of a folder of either format."""
     if hf.is_hf(folder):
         return hf.open_hf(folder, _shapes)
@@ -194,7 +194,8 @@ def _open_folder(folder: Path, any_dtype: bool) -> _Source:
     config, weights = _open(folder)
     if not any_dtype:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
-    check_names(_structure(config), weights)
+    if isinstance(weights, hub.WeightsReader):
+        check_names(_structure(config), weights)
     shapes = {name: info.shape for name, info in weights.items()}
     return _Source(config, shapes, weights.tensors(), weights.read)
 

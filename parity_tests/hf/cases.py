@@ -19,6 +19,11 @@ GPT = IDS | {"vocab_size": TOKENS, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_p
 BARE = IDS | {"vocab_size": TOKENS, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 NEOX = BARE | {"intermediate_size": 20, "max_position_embeddings": 32}
 OPT = BARE | {"ffn_dim": 20, "word_embed_proj_dim": 32, "max_position_embeddings": 32}
+T5 = IDS | {"vocab_size": TOKENS, "d_model": 24, "d_kv": 10, "d_ff": 20, "num_layers": 2, "num_decoder_layers": 3}
+T5 |= {"num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 9, "decoder_start_token_id": 0}
+BART = IDS | {"vocab_size": TOKENS, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "max_position_embeddings": 32}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 6, "encoder_ffn_dim": 20, "decoder_ffn_dim": 28}
+BART |= {"decoder_start_token_id": 2, "pad_token_id": 1, "forced_eos_token_id": None}
 WIDE = {"head_dim": 10}
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -112,4 +117,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "nemotron, biases": ("nemotron", SMALL | {"head_dim": 12, "attention_bias": True, "mlp_bias": True}),
     "helium": ("helium", SMALL | {"head_dim": 6}),
     "arcee": ("arcee", SMALL | WIDE | {"mlp_bias": True}),
+    "bert": ("bert", NEOX),
+    "bert, relu": ("bert", NEOX | {"type_vocab_size": 3, "hidden_act": "relu", "layer_norm_eps": 1e-4}),
+    "roberta": ("roberta", NEOX | {"type_vocab_size": 1, "pad_token_id": 1}),
+    "t5": ("t5", T5),
+    "t5, 1.1": ("t5", T5 | {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False}),
+    "bart": ("bart", BART | {"scale_embedding": True}),
+    "bart, relu": ("bart", BART | {"activation_function": "relu", "encoder_layers": 1}),
+    "mbart": ("mbart", BART),
 }

@@ -24,9 +24,9 @@ LIMIT = 2e-5
 """Of the largest logit, in float32."""
 
 FIRST = {name: case for case, (name, _) in reversed(CASES.items())}
-"""One case of each family; the others of it are compiled for JAX in the slow tests only."""
+"""One case of each family; the others meet JAX in the slow tests only."""
 
-JAX_CASES = [pytest.param(case, marks=() if case in FIRST.values() else pytest.mark.slow) for case in CASES]
+SOME = [pytest.param(case, marks=() if case in FIRST.values() else pytest.mark.slow) for case in CASES]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -49,7 +49,7 @@ def test_the_mirror_computes_their_logits_and_exports_their_bytes(case: str, tmp
     assert np.array_equal(their_logits(again, case), wanted)
 
 
-@pytest.mark.parametrize("case", JAX_CASES)
+@pytest.mark.parametrize("case", SOME)
 def test_jax_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: Path):
     theirs = save(case, tmp_path / "hf")
     ours = jt.load_pretrained(tmp_path / "hf")
@@ -59,7 +59,7 @@ def test_jax_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: 
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", SOME)
 def test_a_conversion_to_our_format_and_back_changes_no_byte(case: str, tmp_path: Path):
     save(case, tmp_path / "hf", dtype="bfloat16")
     convert(tmp_path / "hf", tmp_path / "ours")

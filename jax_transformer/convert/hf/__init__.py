@@ -7,6 +7,8 @@ from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.suggest import closest, did_you_mean
 from jax_transformer.convert.hf.arcee import ARCEE
+from jax_transformer.convert.hf.bart import BART, MBART
+from jax_transformer.convert.hf.bert import BERT
 from jax_transformer.convert.hf.bloom import BLOOM
 from jax_transformer.convert.hf.cohere import COHERE
 from jax_transformer.convert.hf.cohere2 import COHERE2
@@ -44,10 +46,12 @@ from jax_transformer.convert.hf.phi import PHI
 from jax_transformer.convert.hf.phi3 import PHI3
 from jax_transformer.convert.hf.qwen2 import QWEN2
 from jax_transformer.convert.hf.qwen3 import QWEN3
+from jax_transformer.convert.hf.roberta import ROBERTA
 from jax_transformer.convert.hf.seed_oss import SEED_OSS
 from jax_transformer.convert.hf.smollm3 import SMOLLM3
 from jax_transformer.convert.hf.stablelm import STABLELM
 from jax_transformer.convert.hf.starcoder2 import STARCODER2
+from jax_transformer.convert.hf.t5 import T5
 
 __all__ = [
     "FAMILY",
@@ -94,6 +98,11 @@ FAMILY: dict[str, Family] = {
         SEED_OSS,
         HELIUM,
         ARCEE,
+        BERT,
+        ROBERTA,
+        T5,
+        BART,
+        MBART,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""

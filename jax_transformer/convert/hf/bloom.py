@@ -1,9 +1,9 @@
 """BLOOM: ALiBi, a norm after the embedding, heads fused one by one."""
 
+from jax_transformer.convert.byte_ops import Fuse
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.parts import Field, Fixed, Only
 from jax_transformer.convert.hf.skeleton import DECODER, QKV, Quotient, fused, layer_norm, modules, wide
-from jax_transformer.convert.rows import Fuse
 
 LAYER = "transformer.h.{layer}."
 ENDS = {

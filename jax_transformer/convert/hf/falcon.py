@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from jax_transformer.convert.byte_ops import Fuse
 from jax_transformer.convert.hf.depth import Context, Rope
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import Field, Keys, Only
 from jax_transformer.convert.hf.skeleton import DECODER, QKV, Quotient, feed_forward, fused, layer_norm, modules, wide
-from jax_transformer.convert.rows import Fuse
 
 LAYER = "transformer.h.{layer}."
 ENDS = {"transformer.word_embeddings": "embed", "transformer.ln_f": "final_norm", "lm_head": "head"}

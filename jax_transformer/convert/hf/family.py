@@ -6,9 +6,10 @@ from typing import Any
 
 from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError
+from jax_transformer.convert.byte_ops import Shape
 from jax_transformer.convert.hf.flat import Flat, build, differences, flatten
 from jax_transformer.convert.hf.parts import Keys, Part
-from jax_transformer.convert.rows import Bound, Drop, Row, Shape, bind
+from jax_transformer.convert.rows import Bound, Drop, Row, bind
 
 _HARMLESS = (
     "_attn_implementation _attn_implementation_autoset _name_or_path activation_dropout architectures attention_dropout "
@@ -46,6 +47,9 @@ class Family:
     """The output matrix and the table that it may be tied to; it is then left out of the file."""
     copies: tuple[tuple[str, str], ...] = ()
     """Other tensors that a file may hold twice: the copy and the original."""
+
+    spellings: tuple[tuple[str, str], ...] = ()
+    """Ends of names in old files, and what they are called now."""
 
     def read_config(self, values: Mapping[str, Any], label: str) -> Model:
         """Our config of theirs.
@@ -88,7 +92,7 @@ class Family:
             raise ConfigError(f"{self.name} cannot express this model: {error}") from error
         if wrong := differences(flat, again):
             raise ConfigError(f"{self.name} cannot express this model:\n  " + "\n  ".join(wrong))
-        keys |= dict.fromkeys(IDS)
+        keys = dict.fromkeys(IDS) | keys
         return keys | {"dtype": model.dtype.param, "torch_dtype": model.dtype.param}
 
     def bind(self, model: Model, shapes: Mapping[str, Shape]) -> list[Bound]:

@@ -11,8 +11,9 @@ import numpy as np
 from jax_transformer.config import Model
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert import hub
+from jax_transformer.convert.byte_ops import Same, Shape
 from jax_transformer.convert.hf.family import IDS, Family
-from jax_transformer.convert.rows import Bound, Read, Same, Shape
+from jax_transformer.convert.rows import Bound, Read
 from jax_transformer.convert.safetensors_file import TensorInfo, parse_json
 
 Shapes = Mapping[str, Shape]
@@ -164,9 +165,12 @@ def companions(folder: str | Path) -> dict[str, bytes]:
 
 
 def _names(family: Family, weights: hub.WeightsReader) -> dict[str, str]:
-    """Full name -> name in the file, which of a model saved without its head lacks the prefix."""
+    """Full name in today's spelling -> name in the file, which of a model saved without its head lacks the prefix."""
     bare = family.prefix and not any(name.startswith(family.prefix) for name in weights)
-    return {f"{family.prefix}{name}" if bare and name != family.head[0] else name: name for name in weights}
+    names = {f"{family.prefix}{name}" if bare and name != family.head[0] else name: name for name in weights}
+    for old, new in family.spellings:
+        names = {name.removesuffix(old) + new if name.endswith(old) else name: stored for name, stored in names.items()}
+    return names
 
 
 def _tied(config: Model) -> bool:

@@ -1,9 +1,10 @@
 """GPT-2: learned positions, layer norms, one fused projection; its matrices are stored [in, out]."""
 
+from jax_transformer.convert.byte_ops import Chain, Fuse, Transpose
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.parts import Fixed, Only
 from jax_transformer.convert.hf.skeleton import QKV, feed_forward, fused, gpt_sizes, layer_norm, modules
-from jax_transformer.convert.rows import Chain, Drop, Fuse, Transpose
+from jax_transformer.convert.rows import Drop
 
 LAYER = "transformer.h.{layer}."
 MATRICES = {"attn.c_proj": "attn.o_proj", "mlp.c_fc": "ffn.up_proj", "mlp.c_proj": "ffn.down_proj"}

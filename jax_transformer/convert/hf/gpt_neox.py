@@ -1,10 +1,11 @@
 """GPT-NeoX and Pythia: a norm for each of two parallel branches, heads fused one by one."""
 
+from jax_transformer.convert.byte_ops import Fuse
 from jax_transformer.convert.hf.depth import Rope
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.parts import Field, Fixed, switch
 from jax_transformer.convert.hf.skeleton import DECODER, QKV, feed_forward, fused, layer_norm, modules, sizes
-from jax_transformer.convert.rows import Drop, Fuse
+from jax_transformer.convert.rows import Drop
 
 LAYER = "gpt_neox.layers.{layer}."
 NAMES = {

@@ -1,9 +1,9 @@
 """Phi 3 and 4: fused projections, LongRoPE, partial rotation."""
 
+from jax_transformer.convert.byte_ops import Fuse
 from jax_transformer.convert.hf.depth import Rope, Window, all_sliding
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.skeleton import DECODER, ENDS, LAYER, PRE, QKV, ROTARY, feed_forward, fused, modules, rms, sizes
-from jax_transformer.convert.rows import Fuse
 
 GATE_UP = fused(f"{LAYER}mlp.gate_up_proj", ("ffn.gate_proj", "ffn.up_proj"), Fuse())
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jax_transformer.convert.byte_ops import Op, Same
 from jax_transformer.convert.hf.depth import Context
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import ACTIVATION, GPT_ACTIVATION, Field, Fixed, Keys, Missing, Part
-from jax_transformer.convert.rows import Drop, Op, Row, Same, When
+from jax_transformer.convert.rows import Drop, Row, When
 
 WIDTH, HEADS = ("hidden_size", "n_embd", "n_embed"), ("num_attention_heads", "n_head")
 LAYER = "model.layers.{layer}."

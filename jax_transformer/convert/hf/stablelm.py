@@ -1,10 +1,11 @@
 """StableLM 2: layer norms, a quarter of each head rotates; branches parallel or not, a norm for each head or none."""
 
+from jax_transformer.convert.byte_ops import Stack
 from jax_transformer.convert.hf.depth import Rope
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.parts import Field, switch
 from jax_transformer.convert.hf.skeleton import DECODER, LAYER, LLAMA_ROWS, OURS, ROTARY, feed_forward, layer_norm, sizes
-from jax_transformer.convert.rows import Row, Stack
+from jax_transformer.convert.rows import Row
 
 QK = {"scope": "own_heads", "norm.kind": "layer_norm", "norm.bias": False}
 
