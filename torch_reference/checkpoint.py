@@ -1,15 +1,19 @@
-"""Exchange folders <-> PyTorch models; parameter names are hub names. Twin of ``jax_transformer.convert.pretrained``."""
+"""Exchange and Hugging Face folders <-> PyTorch models. Twin of ``jax_transformer.convert.pretrained``.
+
+Parameter names are hub names.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jax_transformer.convert import hub
+from jax_transformer import config as configs
+from jax_transformer.convert import hf, hub
 from torch_reference.models import abstract_model
 from torch_reference.models.decoder import Decoder
 from torch_reference.models.encoder import Encoder
@@ -22,26 +26,34 @@ def save_pretrained(
     tokenizer: hub.TokenizerSource | None = None,
     max_shard_bytes: int = 5 * 10**9,
     overwrite: bool = False,
+    format: Literal["exchange", "hf"] = "exchange",
+    family: str | None = None,
 ) -> None:
-    """Writes ``model`` as an exchange folder, the same bytes as the JAX model with these weights would.
+    """Writes ``model`` as a folder, the same bytes as the JAX model with these weights would.
 
-    Raises WeightsError where ``path`` exists and ``overwrite`` is off, or where the disk is too small.
+    transformers opens the format ``hf``: there the model becomes one of ``family``, or of the first family that expresses it
+    exactly. Raises WeightsError where ``path`` exists and ``overwrite`` is off, or where the disk is too small; ConfigError
+    where no family expresses the model.
     """
     state = model.state_dict()
     announced = {name: (tuple(tensor.shape), _numpy_dtype(tensor)) for name, tensor in state.items()}
     hub.check_dtype({name: dtype for name, (_, dtype) in announced.items()}, model.config)
-    files = hub.exchange_files(model.config, tokenizer)
-    hub.write_weights(path, announced, state_to_hub(state), files, max_shard_bytes, overwrite)
+    options: dict[str, Any] = {"max_shard_bytes": max_shard_bytes, "overwrite": overwrite}
+    if format == "exchange":
+        hub.write_weights(path, announced, state_to_hub(state), hub.exchange_files(model.config, tokenizer), **options)
+    else:
+        source = hf.HubSource(announced, lambda name: to_array(state[name]))
+        chosen = hf.choose(model.config, family)
+        hf.write_folder(path, model.config, chosen, source, hub.tokenizer_files(tokenizer), **options)
 
 
 def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bool = True) -> Any:
-    """The model of an exchange folder, its config as ``.config``.
+    """The model of a folder, an exchange folder or one of Hugging Face, its config as ``.config``.
 
     ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. Raises WeightsError for weights that are
     damaged, do not fit the config, or are not finite; ConfigError for a config that is not valid.
     """
-    config = hub.read_config(path)
-    weights = hub.open_weights(path)
+    config, weights = _open(Path(path))
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     config = hub.with_param_dtype(config, dtype)
@@ -55,6 +67,13 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
         tensor = to_tensor(hub.cast(name, array, config.dtype.param))
         setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
     return model
+
+
+def _open(folder: Path) -> tuple[configs.Model, Any]:
+    """Config and hub tensors of a folder of either format."""
+    if not hf.is_hf(folder):
+        return hub.read_config(folder), hub.open_weights(folder)
+    return hf.open_hf(folder, lambda c: {name: tuple(own.shape) for name, own in abstract_model(c).state_dict().items()})
 
 
 def state_to_hub(state: dict[str, Tensor]) -> Iterator[tuple[str, np.ndarray]]:

@@ -7,7 +7,7 @@ import typer
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A run folder or an exported checkpoint.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A run folder, an exported or a Hugging Face checkpoint.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write; PyTorch and JAX both open it.")],
     dtype: Annotated[
         Literal["float64", "float32", "bfloat16", "float16"] | None,
@@ -15,16 +15,25 @@ def convert(
     ] = None,
     step: Annotated[str, typer.Option(help="Which checkpoint of a run: best, latest or a step.")] = "best",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET if it exists.")] = False,
+    format: Annotated[
+        Literal["exchange", "hf"], typer.Option(help="What to write: our format, or that of Hugging Face.")
+    ] = "exchange",
+    family: Annotated[
+        str | None, typer.Option(help="Family of --format hf. Default: the first that fits.", show_default=False)
+    ] = None,
 ) -> None:
-    """Export a run or recast a checkpoint.
+    """Export a run, or recast or convert a checkpoint.
 
-    Writes the weights of a run or of another checkpoint as config.json, model.safetensors and tokenizer.json.
+    Writes the weights of a run or of another checkpoint, ours or Hugging Face's, with its tokenizer.
 
-    Example: jax-transformer convert runs/quickstart exported --dtype bfloat16
+    Examples: jax-transformer convert runs/quickstart exported --dtype bfloat16;
+    jax-transformer convert exported for_others --format hf
     """
     from jax_transformer.cli.process import enable_float64
-    from jax_transformer.config.errors import CheckpointError
+    from jax_transformer.config.errors import CheckpointError, ConfigError
 
+    if family is not None and format != "hf":
+        raise ConfigError(f"--family {family}: only --format hf has families; give both or none")
     if step.isdecimal():
         chosen = int(step)
     elif step == "best" or step == "latest":
@@ -34,5 +43,5 @@ def convert(
     enable_float64()  # a conversion may read or write any dtype
     from jax_transformer.convert.pretrained import convert as convert_weights
 
-    convert_weights(source, target, dtype, step=chosen, overwrite=overwrite)
+    convert_weights(source, target, dtype, step=chosen, overwrite=overwrite, format=format, family=family)
     typer.echo(f"written: {target}")

@@ -32,6 +32,7 @@ __all__ = [
     "numpy_dtype",
     "open_weights",
     "read_config",
+    "tokenizer_files",
     "with_param_dtype",
     "write_weights",
 ]
@@ -71,14 +72,18 @@ def read_config(folder: str | Path) -> Model:
 
 def exchange_files(config: Model, tokenizer: TokenizerSource | None) -> dict[str, bytes]:
     """The files beside the weights: config and tokenizer. Raises WeightsError where the file of the tokenizer is missing."""
-    files = {"config.json": to_json(config).encode() + b"\n"}
+    return {"config.json": to_json(config).encode() + b"\n"} | tokenizer_files(tokenizer)
+
+
+def tokenizer_files(tokenizer: TokenizerSource | None) -> dict[str, bytes]:
+    """The file of the tokenizer, if there is one. Raises WeightsError where it is missing."""
     if isinstance(tokenizer, HasJson):
-        files["tokenizer.json"] = tokenizer.to_json().encode()
-    elif tokenizer is not None:
-        if not Path(tokenizer).is_file():
-            raise WeightsError(f"{tokenizer}: no such tokenizer file; wanted the path of a tokenizer.json")
-        files["tokenizer.json"] = Path(tokenizer).read_bytes()
-    return files
+        return {"tokenizer.json": tokenizer.to_json().encode()}
+    if tokenizer is None:
+        return {}
+    if not Path(tokenizer).is_file():
+        raise WeightsError(f"{tokenizer}: no such tokenizer file; wanted the path of a tokenizer.json")
+    return {"tokenizer.json": Path(tokenizer).read_bytes()}
 
 
 def check_dtype(dtypes: Mapping[str, np.dtype[Any]], config: Model) -> None:

@@ -1,7 +1,7 @@
-"""Exchange folders <-> JAX models, and everything that can become an exchange folder."""
+"""Exchange and Hugging Face folders <-> JAX models, and everything that can become such a folder."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +12,8 @@ import numpy as np
 from jax_transformer.config import Dtype, Model, Run
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.config.load import load_config
-from jax_transformer.convert import hub
-from jax_transformer.convert.layout import Index, check_names, entries_by_param, hub_entries, read_param, to_hub
+from jax_transformer.convert import hf, hub
+from jax_transformer.convert.layout import Entry, Index, check_names, entries_by_param, hub_entries, read_param, to_hub
 from jax_transformer.models import abstract_model
 from jax_transformer.models.decoder import Decoder
 from jax_transformer.models.encoder import Encoder
@@ -23,6 +23,9 @@ from jax_transformer.train.checkpoint import restore_params
 
 MAX_SHARD_BYTES = 5 * 10**9
 
+Format = Literal["exchange", "hf"]
+"""Our own folders, or those of Hugging Face."""
+
 
 def save_pretrained(
     model: Decoder | Encoder | EncoderDecoder,
@@ -30,20 +33,24 @@ def save_pretrained(
     tokenizer: hub.TokenizerSource | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     overwrite: bool = False,
+    format: Format = "exchange",
+    family: str | None = None,
 ) -> None:
-    """Writes ``model`` as an exchange folder, with its ``tokenizer`` (a file, or an object); ``torch_reference`` opens it.
+    """Writes ``model`` as a folder, with its ``tokenizer`` (a file, or an object).
 
-    The folder appears whole or not at all; memory peaks at one layer's tensor. Raises WeightsError where ``path`` exists and
-    ``overwrite`` is off, where the disk is too small, or where this process does not hold all of the weights.
+    ``torch_reference`` opens both formats, transformers the format ``hf``: there the model becomes one of ``family``, or of the
+    first family that expresses it exactly. The folder appears whole or not at all; memory peaks at one layer's tensors. Raises
+    WeightsError where ``path`` exists and ``overwrite`` is off, where the disk is too small, or where this process does not
+    hold all of the weights; ConfigError where no family expresses the model.
     """
     params, specs = get_params(model), param_specs(model)
     for name, array in params.items():
         if not array.is_fully_addressable:
             raise WeightsError(f"parameter {name} is spread over several processes; convert a checkpoint in one process")
     hub.check_dtype({path: spec.dtype for path, spec in specs.items()}, model.config)
-    files = hub.exchange_files(model.config, tokenizer)
-    announced = {entry.hub_name: (entry.shape, entry.dtype) for entry in hub_entries(specs)}
-    hub.write_weights(path, announced, to_hub(params, specs), files, max_shard_bytes, overwrite)
+    source = _of_params(model.config, params, specs)
+    files = hub.tokenizer_files(tokenizer)
+    _write(path, source, files, (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
 
 
 def load_pretrained(
@@ -52,14 +59,13 @@ def load_pretrained(
     check_finite: bool = True,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
 ) -> Any:
-    """The model of an exchange folder, its config as ``.config``.
+    """The model of a folder, an exchange folder or one of Hugging Face, its config as ``.config``.
 
     ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. With ``shardings`` (by parameter) each
     process reads its own parts of the weights only. Raises WeightsError for weights that are damaged, do not fit the config,
     or are not finite; ConfigError for a config that is not valid, or float64 without JAX's 64-bit mode.
     """
-    config = hub.read_config(path)
-    weights = hub.open_weights(path)
+    config, weights = _open(Path(path))
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     model = abstract_model(hub.with_param_dtype(config, dtype))
@@ -93,38 +99,85 @@ def convert(
     check_finite: bool = True,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     overwrite: bool = False,
+    format: Format = "exchange",
+    family: str | None = None,
 ) -> None:
-    """Writes a run folder (one ``step`` of its checkpoints) or an exchange folder as the exchange folder ``dst``.
+    """Writes a run folder (one ``step`` of its checkpoints), an exchange folder or one of Hugging Face as the folder ``dst``.
 
-    ``dtype`` casts the weights. Raises WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like
-    ``save_pretrained``; ``dst`` is then left as it was.
+    ``dtype`` casts the weights; ``format`` and ``family`` as in ``save_pretrained``. Tokenizer files travel along. Raises
+    WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like ``save_pretrained``; ``dst`` is then
+    left as it was.
     """
     src = Path(src)
     if (src / "checkpoints").is_dir():
-        source = _open_run(src, step)
+        opened = _open_run(src, step)
     elif (src / "config.json").is_file():
-        source = _open_exchange(src, any_dtype=dtype is not None)
+        opened = _open_folder(src, any_dtype=dtype is not None)
     else:
-        raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (an exchange folder)")
-    config = hub.with_param_dtype(source.config, dtype)
+        raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (a folder of weights)")
+    config = hub.with_param_dtype(opened.config, dtype)
 
-    def tensors() -> Iterator[tuple[str, np.ndarray]]:
-        for name, array in source.tensors:
-            if check_finite:
-                hub.check_finite(name, array)
-            yield name, hub.cast(name, array, config.dtype.param)
+    def cast(name: str, array: np.ndarray) -> np.ndarray:
+        if check_finite:
+            hub.check_finite(name, array)
+        return hub.cast(name, array, config.dtype.param)
 
-    tokenizer = src / "tokenizer.json"
-    files = hub.exchange_files(config, tokenizer if tokenizer.is_file() else None)
-    announced = {name: (shape, hub.numpy_dtype(config.dtype.param)) for name, shape in source.shapes.items()}
-    hub.write_weights(dst, announced, tensors(), files, max_shard_bytes, overwrite)
+    source = _Source(
+        config,
+        opened.shapes,
+        ((name, cast(name, array)) for name, array in opened.tensors),
+        lambda name: cast(name, opened.read(name)),
+    )
+    _write(dst, source, hf.companions(src), (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
 class _Source:
+    """Hub tensors: all in the order that costs least, or one by its name."""
+
     config: Model
-    shapes: dict[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[int, ...]]
     tensors: Iterator[tuple[str, np.ndarray]]
+    read: Callable[[str], np.ndarray]
+
+
+def _write(
+    path: str | Path, source: _Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
+) -> None:
+    stored = hub.numpy_dtype(source.config.dtype.param)
+    announced = {name: (shape, stored) for name, shape in source.shapes.items()}
+    if format[0] == "exchange":
+        files = {**files, **hub.exchange_files(source.config, None)}
+        hub.write_weights(path, announced, source.tensors, files, **options)
+    else:
+        chosen = hf.choose(source.config, format[1])
+        hf.write_folder(path, source.config, chosen, hf.HubSource(announced, source.read), files, **options)
+
+
+def _of_params(config: Model, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> _Source:
+    entries = {entry.hub_name: entry for entry in hub_entries(specs)}
+    shapes = {name: entry.shape for name, entry in entries.items()}
+
+    def read(name: str) -> np.ndarray:
+        return _one(entries[name], params, specs)
+
+    return _Source(config, shapes, to_hub(params, specs), read)
+
+
+def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> np.ndarray:
+    """One hub tensor, by the rules of a parameter outside a stack."""
+    array, spec = params[entry.jax_path], specs[entry.jax_path]
+    path = f"own.{entry.jax_path.rpartition('.')[2]}"
+    if entry.index is not None:
+        array, spec = array[entry.index], replace(spec, shape=spec.shape[1:])
+    return next(to_hub({path: array}, {path: spec}))[1]
+
+
+def _open(folder: Path) -> tuple[Model, hub.WeightsReader | hf.HubView]:
+    """Config and hub tensors of a folder of either format."""
+    if hf.is_hf(folder):
+        return hf.open_hf(folder, _shapes)
+    return hub.read_config(folder), hub.open_weights(folder)
 
 
 def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
@@ -134,18 +187,21 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
     specs = _structure(config.model)
     params, _ = restore_params(folder / "checkpoints", step)
     hub.check_dtype({path: array.dtype for path, array in params.items()}, config.model)
-    shapes = {entry.hub_name: entry.shape for entry in hub_entries(specs)}
-    return _Source(config.model, shapes, to_hub(params, specs))
+    return _of_params(config.model, params, specs)
 
 
-def _open_exchange(folder: Path, any_dtype: bool) -> _Source:
-    config = hub.read_config(folder)
-    weights = hub.open_weights(folder)
+def _open_folder(folder: Path, any_dtype: bool) -> _Source:
+    config, weights = _open(folder)
     if not any_dtype:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
-    check_names(_structure(config), weights)
+    if isinstance(weights, hub.WeightsReader):
+        check_names(_structure(config), weights)
     shapes = {name: info.shape for name, info in weights.items()}
-    return _Source(config, shapes, ((name, weights.read(name)) for name in weights))
+    return _Source(config, shapes, weights.tensors(), weights.read)
+
+
+def _shapes(config: Model) -> dict[str, tuple[int, ...]]:
+    return {entry.hub_name: entry.shape for entry in hub_entries(_structure(config))}
 
 
 def _structure(config: Model) -> dict[str, ParamSpec]:

@@ -59,6 +59,10 @@ class WeightsReader(Mapping[str, TensorInfo]):
             raise WeightsError(f"{path}: BOOL tensor {name!r} has bytes other than 0 and 1")
         return raw.view(info.dtype).reshape(shape)
 
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every tensor with its name, one at a time."""
+        return ((name, self.read(name)) for name in self)
+
 
 def open_weights(path: str | Path, verify: bool = True) -> WeightsReader:
     """Opens a safetensors file, or the folder of one model, and reads names, shapes and dtypes only.

@@ -24,7 +24,7 @@ SHA256 = "model.sha256"
 Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Tensor name to shape and dtype."""
 
-_REPLACEABLE = re.compile(r".*\.(safetensors|json|sha256)|README\.md")
+_REPLACEABLE = re.compile(r".*\.(safetensors|json|jinja|sha256)|(merges|vocab)\.txt|(tokenizer|spiece)\.model|README\.md")
 _CHUNK = 4 * 2**20
 
 

@@ -1,0 +1,100 @@
+"""A family: the config table, the tensor table, and the engine that runs both in either direction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jax_transformer.config import Model
+from jax_transformer.config.errors import ConfigError
+from jax_transformer.convert.byte_ops import Shape
+from jax_transformer.convert.hf.flat import Flat, build, differences, flatten
+from jax_transformer.convert.hf.parts import Keys, Part
+from jax_transformer.convert.rows import Bound, Drop, Row, bind
+
+_HARMLESS = (
+    "_attn_implementation _attn_implementation_autoset _name_or_path activation_dropout architectures attention_dropout "
+    "attention_probs_dropout_prob attn_implementation attn_pdrop auto_map begin_suppress_tokens bos_token_id "
+    "chunk_size_feed_forward classifier_dropout decoder_layerdrop dropout dtype early_stopping embd_pdrop embedding_dropout "
+    "encoder_layerdrop eos_token_id finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing "
+    "hidden_dropout hidden_dropout_prob id2label init_std initializer_factor initializer_range is_encoder_decoder "
+    "keys_to_ignore_at_inference label2id layerdrop length_penalty mlp_dropout model_max_length model_type "
+    "no_repeat_ngram_size num_beams num_labels output_attentions output_hidden_states pad_token_id pretraining_tp "
+    "problem_type resid_pdrop residual_dropout return_dict sep_token_id suppress_tokens task_specific_params "
+    "tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers_version use_cache use_return_dict "
+    "decoder_start_token_id"
+)
+HARMLESS = frozenset(_HARMLESS.split())
+"""Keys of any config that change no number of a forward pass without dropout."""
+
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One ``model_type``."""
+
+    name: str
+    architecture: str
+    """Name of the class in transformers."""
+    parts: tuple[Part, ...]
+    rows: tuple[Row, ...]
+    harmless: str = ""
+    """Further keys that change no number, between spaces."""
+    drops: tuple[Drop, ...] = ()
+    prefix: str = ""
+    """What the names begin with, and do not in a file of the model without its head."""
+    head: tuple[str, str] = ("lm_head.weight", "model.embed_tokens.weight")
+    """The output matrix and the table that it may be tied to; it is then left out of the file."""
+    copies: tuple[tuple[str, str], ...] = ()
+    """Other tensors that a file may hold twice: the copy and the original."""
+
+    spellings: tuple[tuple[str, str], ...] = ()
+    """Ends of names in old files, and what they are called now."""
+
+    def read_config(self, values: Mapping[str, Any], label: str) -> Model:
+        """Our config of theirs.
+
+        Raises ConfigError for keys that may change what is computed and that the family does not know, and for values that
+        our config cannot express.
+        """
+        return build(self.read_values(values, label), label)
+
+    def read_values(self, values: Mapping[str, Any], label: str) -> Flat:
+        """``read_config``, as values by path."""
+        if values.get("quantization_config") is not None:
+            method = values["quantization_config"].get("quant_method")
+            raise ConfigError(f"{label}: quantised weights ({method}) are not read; take the unquantised checkpoint")
+        hf = Keys(values, label)
+        flat: Flat = {}
+        for part in self.parts:
+            flat |= part.read(hf)
+        known = hf.asked | HARMLESS | set(self.harmless.split())
+        if unknown := {key: value for key, value in values.items() if key not in known and value is not None}:
+            raise ConfigError(
+                f"{label}: a {self.name} with {unknown}: these keys may change what the model computes and are not known; "
+                "remove those that do nothing"
+            )
+        return flat
+
+    def write_config(self, model: Model) -> dict[str, Any]:
+        """Their config of ours.
+
+        Raises ConfigError, listing every difference, where the family cannot express ``model`` exactly.
+        """
+        flat = flatten(model)
+        keys: dict[str, Any] = {"architectures": [self.architecture], "model_type": self.name}
+        try:
+            for part in self.parts:
+                written = part.write(flat).items()
+                keys |= {key: value for key, value in written if value is not None or key not in keys}
+            again = flatten(self.read_config(keys, f"config of a {self.name}"))
+        except (ConfigError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.name} cannot express this model: {error}") from error
+        if wrong := differences(flat, again):
+            raise ConfigError(f"{self.name} cannot express this model:\n  " + "\n  ".join(wrong))
+        keys = dict.fromkeys(IDS) | keys
+        return keys | {"dtype": model.dtype.param, "torch_dtype": model.dtype.param}
+
+    def bind(self, model: Model, shapes: Mapping[str, Shape]) -> list[Bound]:
+        """The tensor table written out for a model with the hub tensors ``shapes``."""
+        return bind(self.rows, shapes, flatten(model))

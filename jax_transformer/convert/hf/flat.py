@@ -1,0 +1,138 @@
+"""A model config as a flat map from paths to values, with every default filled in, and back.
+
+Paths are those of the config, with ``layers.3.`` for a layer of the stack: ``layers.3.attention.window``,
+``encoder.layers.0.norm.eps``. To build a config, ``layer.`` stands for all layers and ``layers.3.`` overrides it.
+What only training sees (dropout, initial values, recomputation) is left out: it does not change what a checkpoint computes.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jax_transformer.config import Block, Complex, Decoder, Encoder, EncoderDecoder, Mla, Model, Rope, Tower
+from jax_transformer.config.load import make_config
+
+Flat = dict[str, Any]
+"""Path to value; what is None is left out."""
+
+KINDS = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
+
+_UNSEEN = {"dropout", "drop_path", "drop_path_schedule", "remat", "unroll", "init", "dtype", "hybrid_ratio"}
+_LAYER = re.compile(r"((?:encoder\.|decoder\.)?)layers?\.(?:(\d+)\.)?(.+)")
+
+
+def flatten(model: Model) -> Flat:
+    """Every value of ``model`` that changes what it computes, by path, in one spelling."""
+    tree = model.model_dump()
+    if isinstance(model, EncoderDecoder):
+        for name in ("encoder", "decoder"):
+            _fill_in(tree[name], getattr(model, name), model.d_model)
+    else:
+        _fill_in(tree, model, model.d_model)
+    return dict(_leaves(tree, ""))
+
+
+def build(values: Mapping[str, Any], label: str) -> Model:
+    """The config that has these values; ``label`` names where they come from.
+
+    Raises ConfigError, listing every problem, where there is none.
+    """
+    tree: dict[str, Any] = {}
+    shared: dict[str, Flat] = {}
+    own: dict[tuple[str, int], Flat] = {}
+    for path, value in values.items():
+        if match := _LAYER.fullmatch(path):
+            target = shared.setdefault(match[1], {}) if match[2] is None else own.setdefault((match[1], int(match[2])), {})
+            target[match[3]] = value
+        elif value is not None:
+            _insert(tree, path, value)
+    for tower, common in shared.items():
+        stack = tree.setdefault(tower[:-1], {})["stack"] if tower else tree["stack"]
+        layers = [_nest(common | own.get((tower, number), {})) for number in range(stack["num_layers"])]
+        first, period = _shortest(layers)
+        stack["first"], stack["pattern"] = layers[:first], layers[first : first + period]
+    for name in ("", "encoder", "decoder"):
+        part = tree.get(name, {}) if name else tree
+        part.setdefault("final_norm", None)
+    for name in {"encoder", "decoder"} - values.keys():
+        if not any(path.startswith(f"{name}.") for path in values):
+            tree.pop(name, None)
+    if tree["kind"] == "encoder_decoder":
+        del tree["final_norm"]
+    return make_config(KINDS[tree["kind"]], tree, label)
+
+
+def differences(ours: Flat, theirs: Flat) -> list[str]:
+    """``path: the model has x, the family y`` for every value that differs, the same one of many layers once."""
+    found: dict[tuple[str, Any, Any], list[str]] = {}
+    limits = () if any(value == "learned" for value in ours.values()) else ("max_length", "max_source_length")
+    for path in sorted(ours.keys() | theirs.keys()):
+        if path not in limits and ours.get(path) != theirs.get(path):
+            match = _LAYER.fullmatch(path)
+            general = f"{match[1]}layer.{match[3]}" if match else path
+            found.setdefault((general, repr(ours.get(path)), repr(theirs.get(path))), []).append(path)
+    return [f"{paths[0]}: the model has {a}, the family {b}" for (_, a, b), paths in found.items()]
+
+
+def _fill_in(tree: dict[str, Any], tower: Decoder | Encoder | Tower, d_model: int) -> None:
+    tree["embedding"] |= {"scale": tower.embedding.factor(d_model), "dim": tower.embedding.width(d_model)}
+    tree["layers"] = {str(number): _block(block, d_model) for number, block in enumerate(tower.stack.layers)}
+    del tree["stack"]["pattern"], tree["stack"]["first"]
+
+
+def _block(block: Block, d_model: int) -> dict[str, Any]:
+    tree = block.model_dump()
+    for name, attention in (("attention", block.attention), ("cross_attention", block.cross_attention)):
+        if attention is None:
+            continue
+        tree[name]["scale"] = attention.score_scale
+        if not isinstance(attention, Complex | Mla):
+            tree[name]["num_kv_heads"] = attention.kv_heads
+        position = getattr(attention, "position", None)
+        if isinstance(position, Rope):
+            width = attention.rope_dim if isinstance(attention, Mla) else attention.head_dim
+            tree[name]["position"]["rotary_dim"] = position.rotary_dim(width)
+            del tree[name]["position"]["fraction"]
+            if position.scaling is not None and hasattr(position.scaling, "magnitude"):
+                tree[name]["position"]["scaling"]["attention_factor"] = position.scaling.magnitude
+    tree["ffn"] = {key: value for key, value in tree["ffn"].items() if key not in ("expansion_factor", "multiple_of")}
+    tree["ffn"]["hidden_dim"] = block.ffn.width(d_model)
+    return tree
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str):
+    for key, value in tree.items():
+        if key in _UNSEEN or value is None:
+            continue
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _insert(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[leaf] = value
+
+
+def _nest(flat: Flat) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    absent = tuple(f"{path}." for path, value in flat.items() if value is None)
+    for path, value in flat.items():
+        if value is not None and not path.startswith(absent):
+            _insert(tree, path, value)
+    return tree
+
+
+def _shortest(layers: list[dict[str, Any]]) -> tuple[int, int]:
+    """The fewest blocks that say what all layers are: how many come first, and the length of the pattern after them."""
+    numbers = [layers.index(layer) for layer in layers]
+    best = (0, len(layers))
+    for first in range(len(layers)):
+        for period in range(1, sum(best) - first):
+            if all(numbers[i] == numbers[i - period] for i in range(first + period, len(layers))):
+                best = (first, period)
+                break
+    return best

@@ -1,0 +1,192 @@
+"""Folders in Hugging Face layout: opened as a view in hub names, written from hub tensors. One tensor in memory at a time."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_transformer.config import Model
+from jax_transformer.config.errors import WeightsError
+from jax_transformer.convert import hub
+from jax_transformer.convert.byte_ops import Same, Shape
+from jax_transformer.convert.hf.family import IDS, Family
+from jax_transformer.convert.rows import Bound, Read
+from jax_transformer.convert.safetensors_file import TensorInfo, parse_json
+
+Shapes = Mapping[str, Shape]
+"""Name to shape."""
+
+COMPANIONS = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+"""Files beside the weights that travel with them."""
+
+_ROWS = 4 * 2**20
+"""Bytes of a tensor that are compared at a time."""
+
+
+def read_values(folder: str | Path) -> dict[str, Any]:
+    """The keys of a folder's config.json. Raises WeightsError where it is no JSON object."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise WeightsError(f"{folder}: has no config.json")
+    return parse_json(path, path.read_bytes())
+
+
+def is_hf(folder: str | Path) -> bool:
+    """Whether a folder's config.json is one of Hugging Face's: it has a ``model_type``, and no ``stack`` of ours."""
+    if not (Path(folder) / "config.json").is_file():
+        return False
+    try:
+        values = read_values(folder)
+    except WeightsError:
+        return False
+    return isinstance(values.get("model_type"), str) and not {"stack", "encoder", "kind"} & values.keys()
+
+
+class HubView(Mapping[str, TensorInfo]):
+    """The tensors of an open folder under their hub names: shape and dtype of each; ``read`` fetches one."""
+
+    def __init__(self, weights: hub.WeightsReader, rows: list[Bound], names: Mapping[str, str]) -> None:
+        self._weights, self._names = weights, names
+        self._rows = {name: (row, number) for row in rows for number, name in enumerate(row.ours)}
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        row, number = self._rows[name]
+        stored = self._weights[self._names[row.theirs[0]]]
+        return TensorInfo(row.hub_shapes[number], stored.dtype, stored.offset)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """The hub tensor, or consecutive ``rows`` of it; what is stored as it is, is read no further than that."""
+        row, number = self._rows[name]
+        if isinstance(row.op, Same):
+            return self._weights.read(self._names[row.theirs[0]], rows)
+        return row.to_hub(self._stored)[number][rows]
+
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every hub tensor; those of one row together, so that each stored tensor is read once."""
+        for row in dict.fromkeys(row for row, _ in self._rows.values()):
+            yield from zip(row.ours, row.to_hub(self._stored), strict=True)
+
+    def _stored(self, name: str) -> np.ndarray:
+        return self._weights.read(self._names[name])
+
+
+def open_folder(folder: str | Path, family: Family, shapes_of: Callable[[Model], Shapes]) -> tuple[Model, HubView]:
+    """Config and tensors of a folder of ``family``; ``shapes_of`` gives the hub tensors of a config.
+
+    Raises ConfigError for a config that we cannot express, WeightsError that lists every missing, unexpected and misshapen
+    tensor.
+    """
+    config = family.read_config(read_values(folder), str(Path(folder) / "config.json"))
+    weights = hub.open_weights(folder)
+    names = _names(family, weights)
+    left_out = {copy for copy, original in family.copies if _is_copy(weights, names, copy, original, must=True)}
+    if _tied(config) and family.head[0] in names:
+        if _is_copy(weights, names, *family.head):
+            left_out.add(family.head[0])
+        else:
+            config = config.model_copy(update={"head": config.head.model_copy(update={"tied": False})})
+    rows = family.bind(config, shapes_of(config))
+    available = {
+        name: weights[stored]
+        for name, stored in names.items()
+        if name not in left_out and not any(drop.covers(name) for drop in family.drops)
+    }
+    hub.check_shapes({name: shape for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)}, available)
+    first = weights[names[rows[0].theirs[0]]].dtype
+    dtype = config.dtype.model_copy(update={"param": str(first), "compute": str(first)})
+    return config.model_copy(update={"dtype": dtype}), HubView(weights, rows, names)
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """Hub tensors to write: shape and dtype of each, and ``read``, which gives one by name."""
+
+    specs: Mapping[str, tuple[Shape, np.dtype[Any]]]
+    read: Read
+
+
+def write_folder(
+    folder: str | Path,
+    config: Model,
+    family: Family,
+    source: HubSource,
+    files: Mapping[str, bytes] | None = None,
+    **options: Any,
+) -> None:
+    """Writes hub tensors as a folder of ``family``; ``files`` go beside them, ``options`` to ``write_weights``.
+
+    Token ids in a ``generation_config.json`` among the files are written to config.json too. Raises ConfigError where the
+    family cannot express the config.
+    """
+    values = family.write_config(config)
+    files = dict(files or {})
+    ids = parse_json(Path("generation_config.json"), files.get("generation_config.json", b"{}"))
+    values |= {key: ids[key] for key in (*IDS, "decoder_start_token_id") if key in ids}
+    rows = family.bind(config, {name: shape for name, (shape, _) in source.specs.items()})
+    specs = {
+        name: (shape, source.specs[row.ours[0]][1]) for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)
+    }
+    tensors = ((name, array) for row in rows for name, array in zip(row.theirs, row.from_hub(source.read), strict=True))
+    files["config.json"] = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
+    hub.write_weights(folder, specs, tensors, files, **options)
+
+
+def companions(folder: str | Path) -> dict[str, bytes]:
+    """The files of a folder that travel with its weights; token ids that only its config.json has, as a generation config."""
+    files = {name: (Path(folder) / name).read_bytes() for name in COMPANIONS if (Path(folder) / name).is_file()}
+    if is_hf(folder) and "generation_config.json" not in files:
+        values = read_values(folder)
+        ids = {key: values[key] for key in (*IDS, "decoder_start_token_id") if values.get(key) is not None}
+        if ids:
+            files["generation_config.json"] = (json.dumps(ids, indent=2) + "\n").encode()
+    return files
+
+
+def _names(family: Family, weights: hub.WeightsReader) -> dict[str, str]:
+    """Full name in today's spelling -> name in the file, which of a model saved without its head lacks the prefix."""
+    bare = family.prefix and not any(name.startswith(family.prefix) for name in weights)
+    names = {f"{family.prefix}{name}" if bare and name != family.head[0] else name: name for name in weights}
+    for old, new in family.spellings:
+        names = {name.removesuffix(old) + new if name.endswith(old) else name: stored for name, stored in names.items()}
+    return names
+
+
+def _tied(config: Model) -> bool:
+    return bool(getattr(config.head, "tied", False))
+
+
+def _is_copy(weights: hub.WeightsReader, names: Mapping[str, str], copy: str, original: str, must: bool = False) -> bool:
+    """Whether the file holds ``copy``, equal to ``original``. With ``must``, WeightsError where they differ."""
+    if copy not in names or original not in names:
+        return False
+    one, other = weights[names[copy]], weights[names[original]]
+    same = one.shape == other.shape and one.dtype == other.dtype
+    step = max(1, _ROWS // max(1, one.num_bytes // max(one.shape[0], 1)))
+    for start in range(0, one.shape[0] if same else 0, step):
+        rows = slice(start, start + step)
+        same = same and weights.read(names[copy], rows).tobytes() == weights.read(names[original], rows).tobytes()
+    if must and not same:
+        raise WeightsError(f"tensors {copy!r} and {original!r} are one parameter of the model, but differ in the file")
+    return same

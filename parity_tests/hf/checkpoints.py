@@ -1,0 +1,100 @@
+"""Tiny random models of ``transformers`` as folders, and what two folders have in common."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jax_transformer.convert.hub import open_weights
+from parity_tests.hf.cases import CASES, TOKENS
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+
+def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Any:
+    """The model of a case, every parameter random, and its folder."""
+    name, keys = CASES[case]
+    config = transformers.AutoConfig.for_model(name, **keys)
+    config._attn_implementation = "eager"
+    model = _class(config).from_config(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            spread = torch.randn(parameter.shape, generator=generator)
+            norm = parameter.ndim == 1 and not path.endswith("bias")
+            parameter.copy_(1.0 + 0.3 * spread if norm else spread * (0.3 if parameter.ndim == 1 else 0.25))
+    model = model.to(getattr(torch, dtype)).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def inputs(case: str) -> dict[str, np.ndarray]:
+    """Token ids: longer than the windows of the cases."""
+    rng = np.random.default_rng(3)
+    ids = rng.integers(3, TOKENS, (2, 14))
+    return {"tokens": ids, "source": rng.integers(3, TOKENS, (2, 11))}
+
+
+def their_logits(model: Any, case: str) -> np.ndarray:
+    """What transformers computes."""
+    given = {name: torch.from_numpy(ids) for name, ids in inputs(case).items()}
+    with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            return model(input_ids=given["source"], decoder_input_ids=given["tokens"]).logits.numpy()
+        return model(input_ids=given["tokens"]).logits.numpy()
+
+
+def our_inputs(model: Any, case: str) -> tuple[np.ndarray, ...]:
+    """The same for a model of ours."""
+    given = inputs(case)
+    return (given["source"], given["tokens"]) if model.config.kind == "encoder_decoder" else (given["tokens"],)
+
+
+def reload(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """A folder as transformers opens it, and what it says about keys."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config._attn_implementation = "eager"
+    model, report = _class(config).from_pretrained(folder, config=config, output_loading_info=True, dtype="auto")
+    return model.eval(), report
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    """Both folders hold the same tensors, byte for byte."""
+    left, right = open_weights(one), open_weights(other)
+    assert set(left) == set(right)
+    for name in left:
+        assert left[name].dtype == right[name].dtype, name
+        assert left[name].shape == right[name].shape, name
+        assert left.read(name).tobytes() == right.read(name).tobytes(), name
+
+
+def assert_same_meaning(one: Path, other: Path) -> None:
+    """transformers reads the same config from both folders, except for what names files, versions and special tokens."""
+    left, right = (transformers.AutoConfig.from_pretrained(folder).to_dict() for folder in (one, other))
+    skipped = ("_name_or_path", "transformers_version", "initializer_range")
+    skipped += ("max_window_layers", "n_inner", "multi_query", "num_kv_heads")  # what other keys override, or a default
+    for key in (left.keys() & right.keys()) - set(skipped):
+        assert "drop" in key or key.endswith("token_id") or _agree(left[key], right[key]), (key, left[key], right[key])
+
+
+def _agree(left: Any, right: Any) -> bool:
+    """Equal, but for keys that only one of two dicts has: those are defaults written out."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return all(_agree(left[key], right[key]) for key in left.keys() & right.keys())
+    if isinstance(left, float) and isinstance(right, int | float):
+        return abs(left - right) <= 1e-12 * abs(left)
+    return left == right
+
+
+def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference, in units of the largest logit."""
+    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
+
+
+def _class(config: Any) -> Any:
+    if config.is_encoder_decoder:
+        return transformers.AutoModelForSeq2SeqLM
+    masked = type(config) in transformers.AutoModelForMaskedLM._model_mapping and config.model_type in ("bert", "roberta")
+    return transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM

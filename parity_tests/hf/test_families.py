@@ -1,0 +1,68 @@
+"""Every family against ``transformers``: the same logits, the same bytes both ways, and exports that it reads."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jax_transformer as jt
+from jax_transformer.convert.pretrained import convert
+from parity_tests.hf.cases import CASES
+from parity_tests.hf.checkpoints import (
+    assert_same_meaning,
+    assert_same_tensors,
+    our_inputs,
+    relative_error,
+    reload,
+    save,
+    their_logits,
+    torch,
+)
+
+LIMIT = 2e-5
+"""Of the largest logit, in float32."""
+
+FIRST = {name: case for case, (name, _) in reversed(CASES.items())}
+"""One case of each family; the others meet JAX in the slow tests only."""
+
+SOME = [pytest.param(case, marks=() if case in FIRST.values() else pytest.mark.slow) for case in CASES]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_mirror_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: Path):
+    import torch_reference as tr
+
+    theirs = save(case, tmp_path / "hf")
+    wanted = their_logits(theirs, case)
+    ours = tr.load_pretrained(tmp_path / "hf")
+    with torch.no_grad():
+        got, _ = ours(*map(torch.from_numpy, our_inputs(ours, case)))
+    assert relative_error(got.numpy(), wanted) < LIMIT
+    tr.save_pretrained(ours, tmp_path / "back", format="hf", family=CASES[case][0])
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+    assert_same_meaning(tmp_path / "hf", tmp_path / "back")
+    again, report = reload(tmp_path / "back")
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    state = theirs.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in again.state_dict().items())
+    assert np.array_equal(their_logits(again, case), wanted)
+
+
+@pytest.mark.parametrize("case", SOME)
+def test_jax_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: Path):
+    theirs = save(case, tmp_path / "hf")
+    ours = jt.load_pretrained(tmp_path / "hf")
+    got = jax.jit(lambda *given: ours(*given)[0])(*our_inputs(ours, case))
+    assert relative_error(np.asarray(got), their_logits(theirs, case)) < LIMIT
+    jt.save_pretrained(ours, tmp_path / "back", format="hf", family=CASES[case][0])
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+
+
+@pytest.mark.parametrize("case", SOME)
+def test_a_conversion_to_our_format_and_back_changes_no_byte(case: str, tmp_path: Path):
+    save(case, tmp_path / "hf", dtype="bfloat16")
+    convert(tmp_path / "hf", tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "back", format="hf", family=CASES[case][0])
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+    assert_same_meaning(tmp_path / "hf", tmp_path / "back")
