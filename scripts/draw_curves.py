@@ -47,7 +47,8 @@ def draw(curves: dict[str, list[dict]]) -> Figure:
         seen = [(row["step"], row["validation_loss"]) for row in rows if "validation_loss" in row]
         panel.plot(*zip(*seen, strict=True), "o-", color=color, markersize=3, label=f"{preset}, last {seen[-1][1]:.3f}")
     panel.set(title="Loss on the built-in corpus: training, and validation (points)", xlabel="step", ylabel="nats per token")
-    panel.legend(frameon=False)
+    panel.legend()
+    panel.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -59,7 +60,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         curves = {preset: train(preset, arguments.steps, Path(folder) / preset) for preset in PRESETS}
-    style = {"font.size": 7.5, "axes.titlesize": 8, "lines.linewidth": 1.1, "axes.spines.top": False, "axes.spines.right": False}
+    style = {
+        "font.size": 7.5,
+        "axes.titlesize": 8,
+        "lines.linewidth": 1.1,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with mpl.rc_context(style):
         draw(curves).savefig(arguments.picture, metadata={"Software": None})
 
