@@ -41,14 +41,11 @@ def encoder_decoder() -> config.EncoderDecoder:
 
 
 def hybrid() -> config.Decoder:
-    """A linear attention, then three Gated DeltaNets to one gated softmax attention, with a remainder."""
+    """Three Gated DeltaNets to one gated softmax attention."""
     delta = config.GatedDelta(num_key_heads=2, num_value_heads=4, key_dim=6, v_dim=5, chunk=8)
     gated = config.Softmax(num_heads=4, num_kv_heads=2, head_dim=6, output_gate="element")
-    first, *pattern = (
-        BLOCK.model_copy(update={"attention": own})
-        for own in (config.Linear(num_heads=3, num_kv_heads=1, head_dim=7), delta, gated)
-    )
-    stack = config.Stack(first=(first,), pattern=tuple(pattern), hybrid_ratio=3, num_layers=6)
+    pattern = tuple(BLOCK.model_copy(update={"attention": own}) for own in (delta, gated))
+    stack = config.Stack(pattern=pattern, hybrid_ratio=3, num_layers=4)
     return tiny_model(stack=stack)
 
 
