@@ -18,6 +18,7 @@ from parity_tests.builders import (
     moe,
     tower,
 )
+from parity_tests.inputs import DISTINCT
 
 
 def enumerate_cases() -> dict[str, c.Model]:
@@ -172,10 +173,13 @@ def _expert_cases() -> dict[str, c.Model]:
             block(ffn=moe(c.SoftmaxTopK(top_k=2, groups=groups), capacity_factor=0.8, **grouped)),
             block(ffn=moe(c.TopKSoftmax(top_k=2), capacity_factor=0.6, **dense)),
         ),
-        "experts_choosing": decoder(block(ffn=moe(choosing, **grouped)), block(ffn=moe(choosing, clamped, **dense))),
+        "experts_choosing": decoder(
+            block(ffn=moe(choosing, **grouped)), block(ffn=moe(choosing, clamped, **dense)), vocab_size=DISTINCT
+        ),
         "experts_encoder_decoder": encoder_decoder(
             tower(block(), block(ffn=moe(c.ExpertChoice(capacity_factor=1.1)))),
             tower(block(cross_attention=cross(), ffn=mixtral), num_layers=2),
+            vocab_size=DISTINCT,
         ),
     }
 

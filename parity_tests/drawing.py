@@ -5,7 +5,9 @@ from typing import Any, get_args
 
 from jax_transformer import config as c
 from jax_transformer.config.block import Remat
+from jax_transformer.config.tree import nodes
 from parity_tests.builders import ACTIVATIONS, MAX_LENGTH
+from parity_tests.inputs import DISTINCT
 
 Pick = Callable[[Sequence[Any]], Any]
 """Chooses one of several options: ``random.Random(seed).choice``, or a hypothesis draw from ``sampled_from``."""
@@ -17,7 +19,9 @@ SHARED_BIAS = c.T5Bias(num_buckets=8, max_distance=9)
 
 def draw_config(pick: Pick) -> c.Model:
     """A valid config from anywhere in the space of models."""
-    return pick((_draw_decoder, _draw_encoder, _draw_encoder_decoder))(pick)
+    drawn = pick((_draw_decoder, _draw_encoder, _draw_encoder_decoder))(pick)
+    chooses = any(isinstance(node, c.ExpertChoice) for node in nodes(drawn))
+    return drawn.model_copy(update={"vocab_size": DISTINCT}) if chooses else drawn
 
 
 def _draw_decoder(pick: Pick) -> c.Decoder:

@@ -2,6 +2,7 @@
 
 from jax_transformer import config as c
 from parity_tests.builders import LAYER, RMS, attention, block, cross, decoder, encoder, encoder_decoder, mla, moe
+from parity_tests.inputs import DISTINCT
 
 MIXED = c.Dtype(param="bfloat16", compute="bfloat16", logits="float32")
 
@@ -140,7 +141,7 @@ def _experts() -> c.Decoder:
         moe(c.TopKSoftmax(top_k=2), capacity_factor=0.9),
         moe(c.ExpertChoice(capacity_factor=1.4, acausal=True), c.Mlp(hidden_dim=5)),
     ]
-    return decoder(*(block(ffn=own) for own in layers))
+    return decoder(*(block(ffn=own) for own in layers), vocab_size=DISTINCT)
 
 
 BASES: dict[str, c.Model] = {
