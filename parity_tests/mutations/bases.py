@@ -126,7 +126,7 @@ def _seq2seq() -> c.EncoderDecoder:
 
 def _experts() -> c.Decoder:
     """Every way to choose experts. In float32: nothing is compared behind a choice in 16 bits."""
-    groups = c.ExpertGroups(count=4, kept=2, top=1)
+    groups = c.ExpertGroups(count=4, kept=2)
     layers = [
         moe(
             c.SoftmaxTopK(top_k=2, floor=0.7, choice_bias=True, groups=groups, scale=1.3),
