@@ -4,9 +4,12 @@ from typing import Any, get_args
 
 from jax_transformer import config as c
 from jax_transformer.config.block import Remat
+from jax_transformer.config.tree import nodes
 from parity_tests.builders import ACTIVATIONS, MAX_LENGTH
+from parity_tests.drawing_ffn import draw_ffn
 from parity_tests.drawing_parts import Pick, draw_gated_delta, draw_linear, draw_scaling
 from parity_tests.forms import draw_form
+from parity_tests.inputs import DISTINCT
 
 REMATS: tuple[str, ...] = get_args(Remat)
 SHARED_HEADS, WIDTHS = 3, (6, 8, 10, 13, 16)
@@ -15,7 +18,9 @@ SHARED_BIAS = c.T5Bias(num_buckets=8, max_distance=9)
 
 def draw_config(pick: Pick) -> c.Model:
     """A valid config from anywhere in the space of models."""
-    return pick((_draw_decoder, _draw_encoder, _draw_encoder_decoder))(pick)
+    drawn = pick((_draw_decoder, _draw_encoder, _draw_encoder_decoder))(pick)
+    chooses = any(isinstance(node, c.ExpertChoice) for node in nodes(drawn))
+    return drawn.model_copy(update={"vocab_size": DISTINCT}) if chooses else drawn
 
 
 def _draw_decoder(pick: Pick) -> c.Decoder:
@@ -103,7 +108,7 @@ def _draw_block(pick: Pick, crosses: bool, shares: bool, causal: bool) -> c.Bloc
     return c.Block(
         attention=_draw_softmax(pick, shares) if shares else mixer(pick),
         cross_attention=c.CrossAttention(**draw_form(pick, _draw_heads(pick, rotates=False))) if crosses else None,
-        ffn=_draw_ffn(pick, causal),
+        ffn=draw_ffn(pick, causal),
         norm=_draw_norm(pick),
         placement=placement,
         parallel=parallel,
@@ -191,49 +196,6 @@ def _draw_mla(pick: Pick) -> c.Mla:
         position=_draw_rope(pick, rope_dim) if pick((True, True, False)) else c.NoPosition(),
         **draw_form(pick, _draw_window(pick)),
     )
-
-
-def _draw_ffn(pick: Pick, causal: bool) -> c.Ffn:
-    return _draw_moe(pick, causal) if pick((False, False, False, True)) else _draw_dense(pick)
-
-
-def _draw_moe(pick: Pick, causal: bool) -> c.Moe:
-    groups = pick((None, None, c.ExpertGroups(count=2, kept=1, top=pick((1, 2)))))
-    num_experts = pick((3, 4, 5)) if groups is None else pick((4, 6))
-    top_k, bias, scale = pick((1, 2) if groups else (1, 2, 3)), pick((False, True)), pick((1.0, 1.6))
-    renormalize = pick((True, False))
-    floor = pick((0.0, 0.5)) if renormalize else 0.0
-    weighed = {"top_k": top_k, "renormalize": renormalize, "choice_bias": bias, "groups": groups, "scale": scale}
-    rules: list[c.Routing] = [
-        c.SoftmaxTopK(**weighed, floor=floor),
-        c.SigmoidTopK(**weighed),
-        c.ExpertChoice(capacity_factor=pick((0.7, 1.5)), acausal=causal),
-        *([] if groups else [c.TopKSoftmax(top_k=top_k)]),
-    ]
-    routing = pick(rules)
-    shared = _draw_dense(pick) if pick((False, True)) else None
-    return c.Moe(
-        num_experts=num_experts,
-        routing=routing,
-        expert=_draw_dense(pick, learned=False),
-        shared=shared,
-        shared_gate=shared is not None and pick((False, True)),
-        capacity_factor=None if isinstance(routing, c.ExpertChoice) else pick((None, None, 0.9)),
-        router_bias=pick((False, True)),
-        router_noise=pick((0.0, 0.1)),
-        load_balance_weight=pick((0.01, 0.2)),
-        router_z_weight=pick((0.001, 0.0)),
-        implementation=pick(("auto", "dense", "grouped")),
-    )
-
-
-def _draw_dense(pick: Pick, learned: bool = True) -> c.DenseFfn:
-    width = pick(({"hidden_dim": pick((1, 6, 11, 16))}, {"expansion_factor": 1.7, "multiple_of": pick((1, 4))}))
-    bias = pick((False, True))
-    if pick((False, False, True)):
-        return c.ClampedGlu(**width, limit=pick((7.0, 0.5)), alpha=pick((1.702, 1.1)), bias=bias)
-    activations = [name for name in ACTIVATIONS if learned or name != "xielu"]
-    return pick((c.Glu, c.Mlp))(**width, activation=pick(activations), bias=bias)
 
 
 def _draw_norm(pick: Pick) -> c.Norm:

@@ -1,5 +1,6 @@
 """What goes into both frameworks: weights that hide nothing, packed documents with padding, prompts of different lengths."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from jax_transformer.convert.hub import numpy_dtype
 from parity_tests.measured import Batch, Hub, Plan
 
 LENGTH, SOURCE_LENGTH = 12, 8
+DISTINCT = 40
+"""A vocabulary from which every token of a batch is another one."""
 
 
 @dataclass(frozen=True)
@@ -122,4 +125,7 @@ def _types(config: Decoder | Encoder, segments: np.ndarray, rng: np.random.Gener
 
 
 def _ids(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.integers(0, count, shape, dtype=np.int32)
+    if count < math.prod(shape):
+        return rng.integers(0, count, shape, dtype=np.int32)
+    # All different: of two tokens that are alike in all that a layer knows of them, rounding decides which one an expert takes.
+    return rng.permutation(count)[: math.prod(shape)].reshape(shape).astype(np.int32)

@@ -170,28 +170,6 @@ def test_the_names_of_a_hybrid_stack():
     }
 
 
-def test_experts_stay_apart():
-    specs = {
-        "stack.slots.0.ffn.experts.up_proj.kernel": copied(kernel(5, 7, batch=(2,)), 3),
-        "stack.slots.0.ffn.experts.up_proj.bias": Spec((2, 3, 7), axes=("experts", "ffn"), copies=1),
-        "stack.tail.0.ffn.choice_bias": Spec((3,), axes=("experts",)),
-    }
-    params = random_params(specs)
-    hub = dict(to_hub(params, specs))
-    assert {name: value.shape for name, value in hub.items()} == {
-        "stack.layers.0.ffn.experts.up_proj.weight": (3, 7, 5),
-        "stack.layers.1.ffn.experts.up_proj.weight": (3, 7, 5),
-        "stack.layers.0.ffn.experts.up_proj.bias": (3, 7),
-        "stack.layers.1.ffn.experts.up_proj.bias": (3, 7),
-        "stack.layers.2.ffn.choice_bias": (3,),
-    }
-    kernel_of = params["stack.slots.0.ffn.experts.up_proj.kernel"]
-    for layer in range(2):
-        for expert in range(3):
-            weight = hub[f"stack.layers.{layer}.ffn.experts.up_proj.weight"][expert]
-            assert weight.tobytes() == np.ascontiguousarray(kernel_of[layer, expert].T).tobytes()
-
-
 @given(models(), st.data())
 def test_a_part_is_that_part_of_the_whole_and_reads_no_more_rows(model, data):
     specs = model[0]

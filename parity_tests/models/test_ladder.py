@@ -23,9 +23,12 @@ WITHOUT_GRADIENT = {
     "attention_windows": [f"stack.layers.{layer}.attn.{name}_proj.weight" for layer in (0, 3) for name in "kq"],
     "qk_norm_head": ["stack.layers.1.attn.k_norm.bias"],
     "encoder_bert": [f"stack.layers.{layer}.attn.k_proj.bias" for layer in (0, 1)],
+    "experts_softmax": ["stack.layers.2.ffn.choice_bias"],
+    "experts_sigmoid": [f"stack.layers.{layer}.ffn.choice_bias" for layer in (1, 3)],
     "encoder_decoder_untied": ["encoder.stack.layers.0.attn.k_proj.bias"],
 }
-"""Where a softmax over keys cannot feel a parameter: no rotation after it, or a window of one token."""
+"""Where a softmax over keys cannot feel a parameter (no rotation after it, or a window of one token), and biases that only
+choose."""
 DRAWN, DRAWN_IN_ITS_OWN_DTYPE, BUNDLE = 40, 8, 20
 LONG_EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "30"))
 SWEEP = Plan(dtypes=("float64",), init=False, optimize=False)

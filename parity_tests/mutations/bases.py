@@ -2,6 +2,7 @@
 
 from jax_transformer import config as c
 from parity_tests.builders import LAYER, RMS, attention, block, cross, decoder, encoder, encoder_decoder, mla, moe
+from parity_tests.inputs import DISTINCT
 from parity_tests.linear_time import gated_delta, linear
 
 MIXED = c.Dtype(param="bfloat16", compute="bfloat16", logits="float32")
@@ -132,7 +133,7 @@ def _seq2seq() -> c.EncoderDecoder:
 
 def _experts() -> c.Decoder:
     """Every way to choose experts. In float32: nothing is compared behind a choice in 16 bits."""
-    groups = c.ExpertGroups(count=4, kept=2, top=1)
+    groups = c.ExpertGroups(count=4, kept=2)
     layers = [
         moe(
             c.SoftmaxTopK(top_k=2, floor=0.7, choice_bias=True, groups=groups, scale=1.3),
@@ -147,7 +148,7 @@ def _experts() -> c.Decoder:
         moe(c.TopKSoftmax(top_k=2), capacity_factor=0.9),
         moe(c.ExpertChoice(capacity_factor=1.4, acausal=True), c.Mlp(hidden_dim=5)),
     ]
-    return decoder(*(block(ffn=own) for own in layers))
+    return decoder(*(block(ffn=own) for own in layers), vocab_size=DISTINCT)
 
 
 BASES: dict[str, c.Model] = {

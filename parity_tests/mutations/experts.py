@@ -35,7 +35,7 @@ def _fields() -> list[Mutation]:
         ("SoftmaxTopK", f"{softmax}.scale", 1.31, _weights(0)),
         ("ExpertGroups", f"{softmax}.groups.count", 2, _weights(0)),
         ("ExpertGroups", f"{softmax}.groups.kept", 1, _weights(0)),
-        ("ExpertGroups", f"{softmax}.groups.top", 2, _weights(0)),
+        ("ExpertGroups", f"{softmax}.groups.top", 1, _weights(0)),
         ("SigmoidTopK", f"{sigmoid}.top_k", 3, _weights(1)),
         ("SigmoidTopK", f"{sigmoid}.renormalize", False, _weights(1)),
         ("SigmoidTopK", f"{sigmoid}.choice_bias", False, _STRUCTURE),

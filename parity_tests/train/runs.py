@@ -1,5 +1,8 @@
 """Small runs for the tests of training."""
 
+import shutil
+from pathlib import Path
+
 from jax_transformer import config
 
 
@@ -36,3 +39,11 @@ def tiny_run(mesh: config.Mesh | None = None, model: config.Decoder | None = Non
         checkpoints=config.Checkpoints(every=4),
         mesh=mesh or config.Mesh(),
     )
+
+
+def killed_after(step: int, whole: Path, folder: Path) -> None:
+    """Make ``folder`` what ``whole`` was just after ``step`` was committed."""
+    shutil.copytree(whole, folder)
+    for later in (folder / "checkpoints").iterdir():
+        if later.name.isdigit() and int(later.name) > step:
+            shutil.rmtree(later)

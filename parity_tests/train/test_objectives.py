@@ -1,7 +1,6 @@
 """Every objective trains, evaluates, saves, resumes to the same numbers, and exports, through the one ``train``."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from jax_transformer.train.loop import train
 from jax_transformer.train.objective import TASK, Batch, has_segments
 from jax_transformer.train.step import make_eval_step
 from parity_tests.train.objectives import NAMES, hybrid, objective_run
+from parity_tests.train.runs import killed_after
 
 NUMBERS = ("loss", "grad_norm", "validation_loss", "perplexity", "validation_accuracy")
 
@@ -27,14 +27,6 @@ NUMBERS = ("loss", "grad_norm", "validation_loss", "perplexity", "validation_acc
 def rows(folder: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{name: line[name] for name in ("step", *NUMBERS) if name in line} for line in lines]
-
-
-def killed_after(step: int, whole: Path, folder: Path) -> None:
-    """Make ``folder`` what ``whole`` was just after ``step`` was committed."""
-    shutil.copytree(whole, folder)
-    for later in (folder / "checkpoints").iterdir():
-        if later.name.isdigit() and int(later.name) > step:
-            shutil.rmtree(later)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -65,8 +65,7 @@ class Stack(nn.Module):
             x, new, usage = self.layers[index](x, context, **shares, tap=Tap(taps))
             return x, new, taps, usage
 
-        memory: list[Any] = []
-        usages: dict[int, Usage] = {}
+        memory, usages = [], {}
         for index in range(self.config.num_layers):
             if self.config.remat != "none" and is_grad_enabled():
                 x, new, taps, usage = checkpoint(run, index, x, use_reentrant=False, preserve_rng_state=False)
