@@ -104,6 +104,7 @@ def _write_tensors(
         with (folder / weight_map[name]).open("r+b") as stream:
             stream.seek(places[name].offset)
             stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        del array  # before the next one is made
     if left:
         raise WeightsError(f"tensors were announced but not given: {sorted(left)}")
 

@@ -114,7 +114,8 @@ def test_damage_is_noticed(copied, exported, load):
 
 
 CONFIGS = {
-    "hugging face": ('{"model_type": "llama", "hidden_size": 8}', WeightsError, "Hugging Face"),
+    "hugging face": ('{"model_type": "llama", "hidden_size": 8}', ConfigError, "vocab_size is missing"),
+    "unknown family": ('{"model_type": "lama"}', ConfigError, "did you mean 'llama'"),
     "list": ("[]", ConfigError, r"config\.json"),
     "typo": (to_json(tiny()).replace("vocab_size", "vocab_sise"), ConfigError, "vocab_size"),
     "empty": ("", ConfigError, r"config\.json"),

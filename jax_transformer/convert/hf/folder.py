@@ -1,8 +1,9 @@
 """Folders in Hugging Face layout: opened as a view in hub names, written from hub tensors. One tensor in memory at a time."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class HubView(Mapping[str, TensorInfo]):
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every hub tensor; those of one row together, so that each stored tensor is read once."""
         for row in dict.fromkeys(row for row, _ in self._rows.values()):
-            yield from zip(row.ours, row.to_hub(self._stored), strict=True)
+            yield from _given_away(row.ours, row.to_hub(self._stored))
 
     def _stored(self, name: str) -> np.ndarray:
         return self._weights.read(self._names[name])
@@ -148,9 +149,15 @@ def write_folder(
     specs = {
         name: (shape, source.specs[row.ours[0]][1]) for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)
     }
-    tensors = ((name, array) for row in rows for name, array in zip(row.theirs, row.from_hub(source.read), strict=True))
+    tensors = chain.from_iterable(_given_away(row.theirs, row.from_hub(source.read)) for row in rows)
     files["config.json"] = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
     hub.write_weights(folder, specs, tensors, files, **options)
+
+
+def _given_away(names: Sequence[str], arrays: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Each array with its name; none is kept."""
+    for name in names:
+        yield name, arrays.pop(0)
 
 
 def companions(folder: str | Path) -> dict[str, bytes]:

@@ -1,0 +1,182 @@
+"""Whole folders: shards, tokenizers, both matrices of a tied model, old spellings, presets, memory, the command."""
+
+import json
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jax_transformer.config.load import load_config, preset_names
+from jax_transformer.convert.hf import choose
+from jax_transformer.convert.hub import open_weights, write_weights
+from jax_transformer.convert.pretrained import convert
+from parity_tests.cli.test_commands import run
+from parity_tests.hf.checkpoints import (
+    assert_same_tensors,
+    inputs,
+    our_inputs,
+    relative_error,
+    reload,
+    save,
+    their_logits,
+    torch,
+)
+
+GREEDY = ["llama", "gemma3", "falcon", "gpt2", "t5"]
+
+
+def logits(folder: Path, case: str) -> np.ndarray:
+    import torch_reference as tr
+
+    model = tr.load_pretrained(folder)
+    with torch.no_grad():
+        return model(*map(torch.from_numpy, our_inputs(model, case)))[0].numpy()
+
+
+def rename(folder: Path, name) -> None:
+    """Gives every tensor another name; None leaves it out, a list of two stores it twice."""
+    tensors = {}
+    for old, array in open_weights(folder).tensors():
+        new = name(old)
+        tensors |= dict.fromkeys([] if new is None else [new] if isinstance(new, str) else new, array)
+    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    write_weights(folder / "new", specs, tensors.items())
+    (folder / "new" / "model.safetensors").replace(folder / "model.safetensors")
+    shutil.rmtree(folder / "new")
+
+
+@pytest.mark.parametrize("case", GREEDY)
+def test_greedy_continuations_are_theirs(case: str, tmp_path: Path):
+    import torch_reference as tr
+    from jax_transformer.config import Sampling
+    from torch_reference.generate.engine import generate
+
+    theirs = save(case, tmp_path / "hf")
+    ours = tr.load_pretrained(tmp_path / "hf")
+    prompt = inputs(case)["source"][:1]
+    encoded = {"input_ids": torch.from_numpy(prompt)} if theirs.config.is_encoder_decoder else {}
+    ids = torch.tensor([[0]]) if encoded else torch.from_numpy(prompt)
+    start = ids.shape[1]
+    with torch.no_grad():
+        for _ in range(12):
+            given = encoded | {"decoder_input_ids": ids} if encoded else {"input_ids": ids}
+            ids = torch.cat([ids, theirs(**given).logits[:, -1:].argmax(-1)], 1)
+    got = generate(ours, prompt.tolist(), settings=Sampling(temperature=0.0), max_new_tokens=12)
+    assert got == ids[:, start:].tolist()
+
+
+def test_shards_and_tokenizers_travel(tmp_path: Path):
+    save("llama", tmp_path / "hf")
+    for name in ("tokenizer.json", "tokenizer_config.json", "merges.txt", "tokenizer.model", "chat_template.jinja"):
+        (tmp_path / "hf" / name).write_text("{}")
+    convert(tmp_path / "hf", tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "back", format="hf", max_shard_bytes=8000)
+    assert (tmp_path / "back" / "model.safetensors.index.json").is_file()
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+    assert {file.name for file in (tmp_path / "hf").iterdir()} - {file.name for file in (tmp_path / "back").iterdir()} == {
+        "model.safetensors"
+    }
+    values = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert (values["bos_token_id"], values["eos_token_id"]) == (1, 2)
+    convert(tmp_path / "ours", tmp_path / "back", format="hf", overwrite=True)
+    model, report = reload(tmp_path / "back")
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert relative_error(logits(tmp_path / "ours", "llama"), their_logits(model, "llama")) < 2e-5
+
+
+def test_a_second_copy_of_a_tied_matrix_is_read_over_and_another_matrix_unties(tmp_path: Path):
+    theirs = save("llama, tied", tmp_path / "hf")
+    wanted = their_logits(theirs, "llama, tied")
+    table = "model.embed_tokens.weight"
+    rename(tmp_path / "hf", lambda name: [name, "lm_head.weight"] if name == table else name)
+    assert relative_error(logits(tmp_path / "hf", "llama, tied"), wanted) < 2e-5
+    tensors = dict(open_weights(tmp_path / "hf").tensors())
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][::-1]
+    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    (tmp_path / "hf" / "model.safetensors").unlink()
+    write_weights(tmp_path / "new", specs, tensors.items())
+    (tmp_path / "new" / "model.safetensors").rename(tmp_path / "hf" / "model.safetensors")
+    assert relative_error(logits(tmp_path / "hf", "llama, tied"), wanted[..., ::-1]) < 2e-5
+
+
+FREQUENCIES = "model.layers.2.self_attn.rotary_emb.inv_freq"
+OLD = {
+    "no prefix": ("gpt2", lambda name: name.removeprefix("transformer.")),
+    "saved masks": ("gpt2", lambda name: [name, "transformer.h.0.attn.bias"] if name.endswith("ln_f.bias") else name),
+    "gamma": ("bert", lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma")),
+    "beta": ("bert", lambda name: name.replace("LayerNorm.bias", "LayerNorm.beta")),
+    "saved frequencies": ("llama", lambda name: [name, FREQUENCIES] if "model.norm" in name else name),
+}
+
+
+@pytest.mark.parametrize("case", OLD)
+def test_old_names_are_read(case: str, tmp_path: Path):
+    family, name = OLD[case]
+    wanted = their_logits(save(family, tmp_path / "hf"), family)
+    rename(tmp_path / "hf", name)
+    assert relative_error(logits(tmp_path / "hf", family), wanted) < 2e-5
+
+
+PRESETS = {"llama3_8b": "llama", "mistral_7b": "mistral", "gemma3_1b": "gemma3_text", "gpt2_124m": "gpt2"}
+PRESETS |= {"bert_base": "bert", "t5_small": "t5"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_of_known_models_are_of_their_family(preset: str):
+    assert preset in preset_names()
+    assert choose(load_config(preset)).name == PRESETS[preset]
+
+
+def test_memory_is_bounded_by_two_tensors(tmp_path: Path):
+    """A checkpoint of many times the bound, both ways; the largest tensors are fused, so both sides of a row are held."""
+    from jax_transformer import config
+    from jax_transformer.convert.hf import FAMILY, HubSource, open_hf, write_folder
+
+    layers, width = 12, 512
+    values = {"vocab_size": 64, "hidden_size": width, "intermediate_size": width, "num_hidden_layers": layers}
+    values |= {"num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 32}
+    c = FAMILY["phi3"].read_config(values, "test")
+    assert isinstance(c, config.Decoder)
+    kernels = [*(f"attn.{name}_proj" for name in "qkvo"), *(f"ffn.{name}_proj" for name in ("gate", "up", "down"))]
+    shapes = {f"stack.layers.{i}.{name}.weight": (width, width) for i in range(layers) for name in kernels}
+    shapes |= {f"stack.layers.{i}.{name}.weight": (width,) for i in range(layers) for name in ("attn_norm", "ffn_norm")}
+    shapes |= {"embed.weight": (64, width), "final_norm.weight": (width,), "head.weight": (64, width)}
+    specs = {name: (shape, np.dtype(np.float32)) for name, shape in shapes.items()}
+    row = 3 * width * width * 4
+    tracemalloc.start()
+    try:
+        source = HubSource(specs, lambda name: np.ones(shapes[name], np.float32))
+        write_folder(tmp_path / "hf", c, FAMILY["phi3"], source)
+        assert tracemalloc.get_traced_memory()[1] < 2 * row + 2**21
+        tracemalloc.reset_peak()
+        opened, view = open_hf(tmp_path / "hf", lambda _: shapes)
+        write_weights(tmp_path / "ours", specs, view.tensors())
+        assert tracemalloc.get_traced_memory()[1] < 2 * row + 2**21
+    finally:
+        tracemalloc.stop()
+    assert opened == c
+    assert sum(file.stat().st_size for file in (tmp_path / "hf").iterdir()) > 10 * row
+
+
+def test_a_killed_or_refused_export_leaves_nothing(tmp_path: Path):
+    save("gemma2", tmp_path / "hf")
+    convert(tmp_path / "hf", tmp_path / "ours")
+    from jax_transformer.config.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="llama cannot express"):
+        convert(tmp_path / "ours", tmp_path / "back", format="hf", family="llama")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "ours"]
+
+
+def test_the_command_converts_both_ways(tmp_path: Path):
+    save("qwen3", tmp_path / "hf")
+    done = run("convert", tmp_path / "hf", tmp_path / "ours")
+    assert done.returncode == 0, done.stderr
+    done = run("convert", tmp_path / "ours", tmp_path / "back", "--format", "hf", "--family", "qwen3")
+    assert done.returncode == 0, done.stderr
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+    done = run("convert", tmp_path / "ours", tmp_path / "again", "--family", "qwen3")
+    assert done.returncode == 2
+    assert "only --format hf has families" in done.stderr
