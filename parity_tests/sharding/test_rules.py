@@ -7,9 +7,11 @@ from jax.sharding import PartitionSpec
 
 from jax_transformer import config
 from jax_transformer.config.errors import ConfigError
-from jax_transformer.nn.params import ParamSpec
+from jax_transformer.models import abstract_model
+from jax_transformer.nn.params import ParamSpec, param_specs
 from jax_transformer.sharding.mesh import build_mesh
 from jax_transformer.sharding.rules import partition_spec
+from parity_tests.train.objectives import hybrid
 
 
 def spec(shape: tuple[int, ...], axes: tuple[str, ...]) -> ParamSpec:
@@ -20,6 +22,15 @@ def test_a_stacked_kernel_keeps_its_repeats_whole() -> None:
     mesh = build_mesh(config.Mesh(fsdp=4, tensor=2))
     found = partition_spec("w", spec((3, 8, 4, 6), ("embed", "heads", "head_dim")), mesh)
     assert found == PartitionSpec(None, "fsdp", "tensor", None)
+
+
+def test_every_parameter_of_a_hybrid_has_a_rule_and_heads_split_together() -> None:
+    mesh, specs = build_mesh(config.Mesh(fsdp=4, tensor=2)), param_specs(abstract_model(hybrid()))
+    found = {name: partition_spec(name, spec, mesh) for name, spec in specs.items()}
+    layer = "stack.slots.0.attn"
+    assert found[f"{layer}.q_conv.filter"] == PartitionSpec(None, "tensor", None)
+    assert found[f"{layer}.q_proj.kernel"] == PartitionSpec(None, "fsdp", "tensor", None)
+    assert found[f"{layer}.A_log"] == found[f"{layer}.dt_bias"] == PartitionSpec(None, "tensor")
 
 
 def test_minus_one_takes_the_devices_that_remain() -> None:
