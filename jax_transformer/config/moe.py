@@ -86,7 +86,7 @@ Routing = Annotated[SoftmaxTopK | TopKSoftmax | SigmoidTopK | ExpertChoice, Fiel
 
 Implementation = Literal["auto", "dense", "grouped", "megablox"]
 """How the experts are computed, the same numbers each way: ``dense`` every expert on every token; ``grouped`` tokens sorted by
-expert; ``megablox`` JAX's kernel for TPUs; ``auto`` the first for few tokens or experts and the second otherwise."""
+expert; ``megablox`` JAX's kernel for TPUs; ``auto`` the first for little work and the second otherwise."""
 
 
 class Moe(Config):

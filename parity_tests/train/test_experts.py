@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from jax_transformer import config
 from jax_transformer.convert.pretrained import load_pretrained
-from jax_transformer.models import abstract_model
+from jax_transformer.models import abstract_model, build_model
 from jax_transformer.nn.params import get_params, param_specs, with_params
 from jax_transformer.ops.balance import Usage, balanced_bias
 from jax_transformer.sharding.mesh import build_mesh
@@ -152,7 +152,7 @@ def test_without_experts_nothing_is_balanced_or_reported() -> None:
     params = {"stack.slots.0.ffn.up_proj.kernel": jnp.ones((1, 2, 3))}
     specs = param_specs(abstract_model(tiny_model()))
     assert balanced_params(params, {}, specs, RATE) == params
-    _, aux = jax.eval_shape(abstract_model(tiny_model()), jnp.zeros((1, 3), jnp.int32))
+    _, aux = jax.eval_shape(lambda: build_model(tiny_model())(np.zeros((1, 3), np.int32)))
     assert aux == {}
 
 

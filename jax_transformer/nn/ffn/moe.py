@@ -19,8 +19,9 @@ from jax_transformer.ops.experts.grouped import chosen_tokens, grouped_experts
 from jax_transformer.ops.experts.megablox import megablox_experts
 from jax_transformer.ops.precision import at_least_float32
 
-DENSE_PAIRS = 64
-"""``auto`` is dense up to this many pairs of a token and an expert: sorting costs more than the few matmuls that it saves."""
+DENSE_WORK = 2**20
+"""``auto`` is dense up to this many products of tokens and weights of one layer of all experts: sorting then costs more than
+the matmuls that it saves, as measured on CPU."""
 
 
 class Moe(nnx.Module):
@@ -65,7 +66,8 @@ class Moe(nnx.Module):
         parameters, activate, count = self.experts.parameters_in(x.dtype), self.experts.activate, self.config.num_experts
         kind = self.config.implementation
         if kind == "auto":
-            kind = "dense" if routed.chosen.size <= DENSE_PAIRS or routed.chosen.size >= x.shape[0] * count else "grouped"
+            small, full = x.shape[0] * parameters.up.size <= DENSE_WORK, routed.chosen.size >= x.shape[0] * count
+            kind = "dense" if small or full else "grouped"
         if kind == "dense":
             return dense_experts(x, routed.dense(x.shape[0], count), parameters, activate)
         if routed.by_expert:
