@@ -45,6 +45,11 @@ models (four precisions, both frameworks) had 12 times, most had below 6."""
 LOW_PRECISION_FLOOR = 4.0
 """... and never below this many units of rounding: the result itself is rounded, and reads inputs that were."""
 
+ROUNDED_ONCE = 1.0
+"""Part of an operation's budget over a long sequence in 16 bits, in units of rounding: its results are rounded, and weights
+between 0 and 1 before they meet the values, which is half a unit each. Everything else is float32, however long the sequence.
+The worst of the operations and their gradients over 4096 tokens had 0.7; a sum or a state of 16 bits has hundreds."""
+
 SIMILAR = 3.0
 """The errors of the two frameworks, each against the float64 truth, may differ by this factor (geometric mean over a rung's
 tensors): a framework that computes a norm or a softmax in bfloat16 is off by more. They associate sums differently and so
@@ -131,3 +136,9 @@ def trained_budget(moved: float) -> float:
 def low_precision_budget(eps: float, growth: float) -> float:
     """Budget of one tensor: ``growth`` is its error per unit of rounding of the weights."""
     return eps * max(LOW_PRECISION * growth, LOW_PRECISION_FLOOR)
+
+
+def long_budget(eps: float, growth: float) -> float:
+    """Budget of a result of one operation over thousands of tokens, of float32 sums; ``growth`` is as above, of its inputs."""
+    single = epsilon("float32")
+    return low_precision_budget(single, growth) + (ROUNDED_ONCE * eps if eps > single else 0.0)

@@ -74,14 +74,16 @@ def _decays(
     coarse, fine = (jnp.cumsum(part, axis=-1) for part in (coarse, bounded - coarse))
     between = (coarse[..., :, None] - coarse[..., None, :]) + (fine[..., :, None] - fine[..., None, :])
     until = (coarse[..., -1:] - coarse) + (fine[..., -1:] - fine)
-    lower = jnp.tri(log_decay.shape[-1], dtype=bool)[None, None, None, :, :]
-    return jnp.exp(jnp.where(lower, between, FORGET)), jnp.exp(coarse + fine), jnp.exp(until)
+    size, around = log_decay.shape[-1], (None,) * (log_decay.ndim - 1)
+    # The diagonal is 1 whatever the decays are: as a difference it would have gradients that cancel, but for their rounding.
+    below = jnp.exp(jnp.where(jnp.tri(size, k=-1, dtype=bool)[around], between, FORGET))
+    return below + jnp.eye(size, dtype=below.dtype)[around], jnp.exp(coarse + fine), jnp.exp(until)
 
 
 @jax.custom_jvp
 def _inverse(lower: Float[Array, "*B C C"]) -> Float[Array, "*B C C"]:
-    """``(I + L)^-1`` for the ``L`` below the diagonal, which is all that is read: row by row, all blocks of 16 on the diagonal at
-    once, and then two neighbouring blocks at a time become one,
+    """``(I + L)^-1`` for the ``L`` below the diagonal, which is all that is read: row by row, all blocks of 16 on the diagonal
+    at once, and then two neighbouring blocks at a time become one,
 
         [A 0; B C]^-1 = [A^-1 0; -C^-1 B A^-1 C^-1].
     """

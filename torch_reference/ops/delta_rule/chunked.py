@@ -70,6 +70,7 @@ def _decays(
     coarse, fine = (torch.cumsum(part, dim=-1) for part in (coarse, bounded - coarse))
     between = (coarse[..., :, None] - coarse[..., None, :]) + (fine[..., :, None] - fine[..., None, :])
     until = (coarse[..., -1:] - coarse) + (fine[..., -1:] - fine)
-    size = log_decay.shape[-1]
-    lower = torch.tril(torch.ones(size, size, dtype=torch.bool, device=log_decay.device))
-    return torch.exp(torch.where(lower, between, FORGET)), torch.exp(coarse + fine), torch.exp(until)
+    # The diagonal is 1 whatever the decays are: as a difference it would have gradients that cancel, but for their rounding.
+    unit = torch.eye(log_decay.shape[-1], dtype=log_decay.dtype, device=log_decay.device)
+    below = torch.tril(torch.ones_like(unit), -1) > 0
+    return torch.exp(torch.where(below, between, FORGET)) + unit, torch.exp(coarse + fine), torch.exp(until)
