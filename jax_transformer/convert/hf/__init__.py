@@ -7,7 +7,7 @@ from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.suggest import closest, did_you_mean
 from jax_transformer.convert.hf.arcee import ARCEE
-from jax_transformer.convert.hf.bart import BART, MARIAN, MBART, PEGASUS
+from jax_transformer.convert.hf.bart import BART, MARIAN, MBART
 from jax_transformer.convert.hf.bert import BERT
 from jax_transformer.convert.hf.biogpt import BIOGPT, XGLM
 from jax_transformer.convert.hf.bloom import BLOOM
@@ -117,7 +117,6 @@ FAMILY: dict[str, Family] = {
         T5,
         BART,
         MBART,
-        PEGASUS,
         MARIAN,
         UMT5,
         GPT_BIGCODE,

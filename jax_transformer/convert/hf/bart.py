@@ -1,4 +1,4 @@
-"""BART, mBART, Pegasus, Marian: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
+"""BART, mBART, Marian: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
 
 from typing import Any
 
@@ -125,18 +125,6 @@ MBART = Family(
     architecture="MBartForConditionalGeneration",
     parts=(*parts("pre", embedding_norm=True, final_norm=True, start=0), LEARNED),
     rows=rows("norm"),
-    prefix="model.",
-    head=("lm_head.weight", "model.shared.weight"),
-    copies=COPIES,
-    harmless=HARMLESS,
-)
-
-PEGASUS = Family(
-    name="pegasus",
-    architecture="PegasusForConditionalGeneration",
-    parts=(*parts("pre", embedding_norm=False, final_norm=True, start=0), SINUSOIDAL),
-    rows=rows("norm"),
-    drops=TABLES,
     prefix="model.",
     head=("lm_head.weight", "model.shared.weight"),
     copies=COPIES,

@@ -25,4 +25,5 @@ CWM = Family(
     ),
     rows=LLAMA_ROWS,
     harmless="attention_bias",
+    null_ids=("eos_token_id", "pad_token_id"),
 )

@@ -36,7 +36,7 @@ class AttnConfig:
             "layer.attention.clip_qkv": own.get("clip_qkv"),
             "layer.attention.scale": own.get("softmax_scale"),
             "layer.attention.head_dim": hf.get("d_model") // hf.get("n_heads"),
-            "layer.ffn.hidden_dim": int(hf.get("expansion_ratio", 4) * hf.get("d_model")),
+            "layer.ffn.hidden_dim": 4 * hf.get("d_model"),
         }
 
     def write(self, flat: Flat) -> dict[str, Any]:
@@ -45,8 +45,7 @@ class AttnConfig:
         bias = flat["layers.0.attention.position.max_bias"]
         own = {"alibi_bias_max": int(bias) if bias == int(bias) else bias, "clip_qkv": flat.get("layers.0.attention.clip_qkv")}
         own["softmax_scale"] = None if scale == width**-0.5 else scale
-        ratio = flat["layers.0.ffn.hidden_dim"] / flat["d_model"]
-        return {"attn_config": FIXED | own, "expansion_ratio": int(ratio) if ratio == int(ratio) else ratio}
+        return {"attn_config": FIXED | own}
 
 
 MPT = Family(
@@ -63,6 +62,7 @@ MPT = Family(
         AttnConfig(),
         *layer_norm("layer_norm_epsilon", 1e-5, bias=False),
         Fixed({"layer.ffn.kind": "mlp", "layer.ffn.activation": "gelu_erf"}),
+        Only("expansion_ratio", (4,), "transformers does not read it and has 4"),
         Only("no_bias", (True,), "transformers builds no biases"),
         Only("logit_scale", (None,), "transformers does not read it"),
     ),

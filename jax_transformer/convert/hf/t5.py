@@ -4,7 +4,7 @@ from typing import Any
 
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
-from jax_transformer.convert.hf.parts import Choice, Field, Fixed, Keys, Part
+from jax_transformer.convert.hf.parts import INVERSE_ROOT, Choice, Field, Fixed, Keys, Only, Part
 from jax_transformer.convert.hf.skeleton import modules
 from jax_transformer.convert.rows import Row
 
@@ -131,10 +131,16 @@ T5 = Family(
     harmless="dense_act_fn is_gated_act is_decoder dropout_rate output_past",
 )
 
+SCALED = (
+    Field("head.scale", "d_model", codec=INVERSE_ROOT),
+    Fixed({"head.tied": True}),
+    Only("tie_word_embeddings", (True,), "transformers 4 then leaves the logits as they are and 5 scales them"),
+)
+
 UMT5 = Family(
     name="umt5",
     architecture="UMT5ForConditionalGeneration",
-    parts=(*PARTS, *positions(tuple(f"{layer}.attention.position" for layer in BOTH)), Output()),
+    parts=(*PARTS, *positions(tuple(f"{layer}.attention.position" for layer in BOTH)), *SCALED),
     rows=modules("", ENDS, "") + stack("encoder", SELF | OWN, 1) + stack("decoder", SELF | OWN | CROSS, 2),
     head=T5.head,
     copies=T5.copies,
