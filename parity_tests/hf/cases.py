@@ -24,6 +24,13 @@ T5 |= {"num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_
 BART = IDS | {"vocab_size": TOKENS, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "max_position_embeddings": 32}
 BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 6, "encoder_ffn_dim": 20, "decoder_ffn_dim": 28}
 BART |= {"decoder_start_token_id": 2, "pad_token_id": 1, "forced_eos_token_id": None}
+NEO = IDS | {"vocab_size": TOKENS, "hidden_size": 24, "num_layers": 3, "num_heads": 4, "max_position_embeddings": 32}
+NEO |= {"attention_types": [[["global", "local", "global"], 1]], "window_size": 5}
+LOCAL = {"attention_types": [[["local", "global"], 1], [["local"], 1]], "intermediate_size": 20}
+MPT = IDS | {"vocab_size": TOKENS, "d_model": 24, "n_heads": 4, "n_layers": 3, "max_seq_len": 32}
+XGLM = IDS | {"vocab_size": TOKENS, "d_model": 24, "ffn_dim": 20, "num_layers": 3, "attention_heads": 4}
+XGLM |= {"max_position_embeddings": 32}
+DISTIL = IDS | {"vocab_size": TOKENS, "dim": 24, "hidden_dim": 20, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 32}
 WIDE = {"head_dim": 10}
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -36,6 +43,8 @@ def scaled(kind: str, **keys: Any) -> dict[str, Any]:
 
 L0 = {"original_max_position_embeddings": 8}
 FACTORS = {"short_factor": [1.0, 1.3], "long_factor": [1.5, 3.0]}
+
+CWM = SMALL | {"head_dim": 6, "sliding_window": 5} | scaled("llama3", low_freq_factor=1.0, high_freq_factor=4.0, **L0)
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", SMALL | WIDE | {"attention_bias": True, "mlp_bias": True}),
@@ -125,4 +134,34 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bart": ("bart", BART | {"scale_embedding": True}),
     "bart, relu": ("bart", BART | {"activation_function": "relu", "encoder_layers": 1}),
     "mbart": ("mbart", BART),
+    "marian": ("marian", BART | {"decoder_vocab_size": TOKENS, "activation_function": "swish", "scale_embedding": True}),
+    "umt5": ("umt5", T5),
+    "umt5, relu": ("umt5", T5 | {"feed_forward_proj": "relu"}),
+    "gpt_bigcode": ("gpt_bigcode", GPT),
+    "gpt_bigcode, all heads": ("gpt_bigcode", GPT | UNTIED | {"multi_query": False, "n_inner": 20}),
+    "gpt_neo": ("gpt_neo", NEO),
+    "gpt_neo, window": (
+        "gpt_neo",
+        NEO | LOCAL,
+    ),
+    "mpt": ("mpt", MPT),
+    "mpt, six heads": ("mpt", MPT | {"n_heads": 6, "attn_config": {"clip_qkv": 1.5, "softmax_scale": 0.3}}),
+    "exaone4": ("exaone4", SMALL | {"sliding_window": 5, "num_hidden_layers": 5}),
+    "exaone4, no window": ("exaone4", SMALL | TIED | {"sliding_window": None, "layer_types": ["full_attention"] * 3}),
+    "cwm": (
+        "cwm",
+        CWM,
+    ),
+    "hunyuan": ("hunyuan_v1_dense", SMALL | WIDE | {"attention_bias": True}),
+    "ernie4_5": ("ernie4_5", SMALL | {"head_dim": 10}),
+    "vaultgemma": ("vaultgemma", SMALL | WIDE | {"sliding_window": 5, "query_pre_attn_scalar": 7}),
+    "jais2": ("jais2", SMALL | {"head_dim": 10}),
+    "persimmon": ("persimmon", NEOX),
+    "persimmon, no norm": ("persimmon", NEOX | TIED | {"qk_layernorm": False}),
+    "codegen": ("codegen", GPT | {"rotary_dim": 4}),
+    "biogpt": ("biogpt", NEOX | {"pad_token_id": 1}),
+    "xglm": ("xglm", XGLM | {"pad_token_id": 1}),
+    "xglm, unscaled": ("xglm", XGLM | UNTIED | {"pad_token_id": 1, "scale_embedding": False, "activation_function": "relu"}),
+    "distilbert": ("distilbert", DISTIL),
+    "electra": ("electra", NEOX | {"embedding_size": 10}),
 }

@@ -1,12 +1,15 @@
 """Every family against ``transformers``: the same logits, the same bytes both ways, and exports that it reads."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 import jax_transformer as jt
+from jax_transformer.convert.hf import FAMILY
 from jax_transformer.convert.pretrained import convert
 from parity_tests.hf.cases import CASES
 from parity_tests.hf.checkpoints import (
@@ -23,13 +26,20 @@ from parity_tests.hf.checkpoints import (
 LIMIT = 2e-5
 """Of the largest logit, in float32."""
 
+COMMON = ("llama", "gemma3", "gpt2", "falcon", "bert", "t5")
+"""Cases that are compiled for JAX every time: every op and every architecture. The others wait for the slow tests."""
+
 FIRST = {name: case for case, (name, _) in reversed(CASES.items())}
-"""One case of each family; the others meet JAX in the slow tests only."""
-
-SOME = [pytest.param(case, marks=() if case in FIRST.values() else pytest.mark.slow) for case in CASES]
+"""One case of each family."""
 
 
-@pytest.mark.parametrize("case", CASES)
+def slow_but(chosen: Iterable[str]) -> list[Any]:
+    """All cases; those that are not among ``chosen`` are slow tests."""
+    chosen = set(chosen)
+    return [pytest.param(case, marks=() if case in chosen else pytest.mark.slow) for case in CASES]
+
+
+@pytest.mark.parametrize("case", slow_but(FIRST.values()))
 def test_the_mirror_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: Path):
     import torch_reference as tr
 
@@ -49,7 +59,7 @@ def test_the_mirror_computes_their_logits_and_exports_their_bytes(case: str, tmp
     assert np.array_equal(their_logits(again, case), wanted)
 
 
-@pytest.mark.parametrize("case", SOME)
+@pytest.mark.parametrize("case", slow_but(COMMON))
 def test_jax_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: Path):
     theirs = save(case, tmp_path / "hf")
     ours = jt.load_pretrained(tmp_path / "hf")
@@ -59,10 +69,15 @@ def test_jax_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: 
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
 
 
-@pytest.mark.parametrize("case", SOME)
+@pytest.mark.parametrize("case", slow_but(COMMON))
 def test_a_conversion_to_our_format_and_back_changes_no_byte(case: str, tmp_path: Path):
     save(case, tmp_path / "hf", dtype="bfloat16")
     convert(tmp_path / "hf", tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "back", format="hf", family=CASES[case][0])
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
     assert_same_meaning(tmp_path / "hf", tmp_path / "back")
+
+
+def test_every_family_has_a_case():
+    assert set(FIRST) == set(FAMILY)
+    assert set(COMMON) <= CASES.keys()

@@ -7,11 +7,18 @@ from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.suggest import closest, did_you_mean
 from jax_transformer.convert.hf.arcee import ARCEE
-from jax_transformer.convert.hf.bart import BART, MBART
+from jax_transformer.convert.hf.bart import BART, MARIAN, MBART
 from jax_transformer.convert.hf.bert import BERT
+from jax_transformer.convert.hf.biogpt import BIOGPT, XGLM
 from jax_transformer.convert.hf.bloom import BLOOM
+from jax_transformer.convert.hf.codegen import CODEGEN
 from jax_transformer.convert.hf.cohere import COHERE
 from jax_transformer.convert.hf.cohere2 import COHERE2
+from jax_transformer.convert.hf.cwm import CWM
+from jax_transformer.convert.hf.distilbert import DISTILBERT
+from jax_transformer.convert.hf.electra import ELECTRA
+from jax_transformer.convert.hf.ernie4_5 import ERNIE4_5
+from jax_transformer.convert.hf.exaone4 import EXAONE4
 from jax_transformer.convert.hf.falcon import FALCON
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.folder import (
@@ -30,18 +37,24 @@ from jax_transformer.convert.hf.gemma3 import GEMMA3
 from jax_transformer.convert.hf.glm import GLM
 from jax_transformer.convert.hf.glm4 import GLM4
 from jax_transformer.convert.hf.gpt2 import GPT2
+from jax_transformer.convert.hf.gpt_bigcode import GPT_BIGCODE
+from jax_transformer.convert.hf.gpt_neo import GPT_NEO
 from jax_transformer.convert.hf.gpt_neox import GPT_NEOX
 from jax_transformer.convert.hf.gptj import GPTJ
 from jax_transformer.convert.hf.granite import GRANITE
 from jax_transformer.convert.hf.helium import HELIUM
+from jax_transformer.convert.hf.hunyuan import HUNYUAN
+from jax_transformer.convert.hf.jais2 import JAIS2
 from jax_transformer.convert.hf.llama import LLAMA
 from jax_transformer.convert.hf.ministral import MINISTRAL
 from jax_transformer.convert.hf.mistral import MISTRAL
+from jax_transformer.convert.hf.mpt import MPT
 from jax_transformer.convert.hf.nemotron import NEMOTRON
 from jax_transformer.convert.hf.olmo import OLMO
 from jax_transformer.convert.hf.olmo2 import OLMO2
 from jax_transformer.convert.hf.olmo3 import OLMO3
 from jax_transformer.convert.hf.opt import OPT
+from jax_transformer.convert.hf.persimmon import PERSIMMON
 from jax_transformer.convert.hf.phi import PHI
 from jax_transformer.convert.hf.phi3 import PHI3
 from jax_transformer.convert.hf.qwen2 import QWEN2
@@ -51,7 +64,8 @@ from jax_transformer.convert.hf.seed_oss import SEED_OSS
 from jax_transformer.convert.hf.smollm3 import SMOLLM3
 from jax_transformer.convert.hf.stablelm import STABLELM
 from jax_transformer.convert.hf.starcoder2 import STARCODER2
-from jax_transformer.convert.hf.t5 import T5
+from jax_transformer.convert.hf.t5 import T5, UMT5
+from jax_transformer.convert.hf.vaultgemma import VAULTGEMMA
 
 __all__ = [
     "FAMILY",
@@ -103,6 +117,23 @@ FAMILY: dict[str, Family] = {
         T5,
         BART,
         MBART,
+        MARIAN,
+        UMT5,
+        GPT_BIGCODE,
+        GPT_NEO,
+        MPT,
+        EXAONE4,
+        CWM,
+        HUNYUAN,
+        ERNIE4_5,
+        VAULTGEMMA,
+        JAIS2,
+        PERSIMMON,
+        CODEGEN,
+        BIOGPT,
+        XGLM,
+        DISTILBERT,
+        ELECTRA,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""

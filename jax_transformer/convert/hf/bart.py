@@ -1,14 +1,14 @@
-"""BART and mBART: learned positions from row 2, layer norms with biases everywhere."""
+"""BART, mBART, Marian: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
 
 from typing import Any
 
 from jax_transformer.convert.byte_ops import Reshape
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
-from jax_transformer.convert.hf.parts import ACTIVATION, Field, Fixed, Keys, Part
+from jax_transformer.convert.hf.parts import ACTIVATION, Equal, Field, Fixed, Keys, Only, Part
 from jax_transformer.convert.hf.skeleton import modules
 from jax_transformer.convert.hf.t5 import BOTH, MIXERS, TOWERS, fixed, paths
-from jax_transformer.convert.rows import Row
+from jax_transformer.convert.rows import Drop, Row
 
 BIASES = (*paths(MIXERS, "qkv_bias"), *paths(MIXERS, "o_bias"), *paths(BOTH, "ffn.bias"))
 EMBEDDINGS = tuple(f"{tower}.embedding" for tower in TOWERS)
@@ -68,7 +68,10 @@ def parts(placement: str, embedding_norm: bool, final_norm: bool, start: int) ->
     )
 
 
-LEARNED = fixed(tuple(f"{name}.position" for name in EMBEDDINGS), kind="learned", offset=2)
+PLACES = tuple(f"{name}.position" for name in EMBEDDINGS)
+LEARNED = fixed(PLACES, kind="learned", offset=2)
+SINUSOIDAL = fixed(PLACES, kind="sinusoidal", layout="halves")
+TABLES = tuple(Drop(f"model.{tower}.embed_positions.weight", "sinusoids") for tower in TOWERS)
 
 
 def attention(theirs: str, ours: str) -> dict[str, str]:
@@ -122,6 +125,23 @@ MBART = Family(
     architecture="MBartForConditionalGeneration",
     parts=(*parts("pre", embedding_norm=True, final_norm=True, start=0), LEARNED),
     rows=rows("norm"),
+    prefix="model.",
+    head=("lm_head.weight", "model.shared.weight"),
+    copies=COPIES,
+    harmless=HARMLESS,
+)
+
+MARIAN = Family(
+    name="marian",
+    architecture="MarianMTModel",
+    parts=(
+        *parts("post", embedding_norm=False, final_norm=False, start=58100),
+        SINUSOIDAL,
+        Only("share_encoder_decoder_embeddings", (True,), "the halves would have vocabularies of their own"),
+        Equal("decoder_vocab_size", "vocab_size", "the halves share a vocabulary", "vocab_size"),
+    ),
+    rows=rows("sum_norm"),
+    drops=TABLES,
     prefix="model.",
     head=("lm_head.weight", "model.shared.weight"),
     copies=COPIES,

@@ -103,16 +103,18 @@ class Rope:
     """Default theta by type of layer, for a family with one rotation for each."""
     still: str | None = None
     """``no_rope_layers``, or a type of layer."""
+    still_alone: bool = True
+    """Whether such layers are still in a model without windows too."""
     layout: str = "half"
 
     def read(self, hf: Keys) -> Flat:
         """The position of each layer."""
         count = hf.get(("num_hidden_layers", "n_layer"))
-        types = self.window.read_types(hf)[0] if self.window else [FULL] * count
+        types, width = self.window.read_types(hf) if self.window else ([FULL] * count, None)
         values: Flat = {}
         for layer, kind in enumerate(types):
             path = f"layers.{layer}.attention.position"
-            if not self._turns(hf, layer, kind):
+            if not self._turns(hf, layer, kind) and (width is not None or self.still_alone):
                 values[f"{path}.kind"] = "none"
                 continue
             theta = self.thetas[kind] if self.thetas else self.theta

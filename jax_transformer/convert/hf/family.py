@@ -48,6 +48,8 @@ class Family:
     copies: tuple[tuple[str, str], ...] = ()
     """Other tensors that a file may hold twice: the copy and the original."""
 
+    null_ids: tuple[str, ...] = IDS
+    """Ids of special tokens that may be null, and are where nothing is known of them."""
     spellings: tuple[tuple[str, str], ...] = ()
     """Ends of names in old files, and what they are called now."""
 
@@ -92,7 +94,7 @@ class Family:
             raise ConfigError(f"{self.name} cannot express this model: {error}") from error
         if wrong := differences(flat, again):
             raise ConfigError(f"{self.name} cannot express this model:\n  " + "\n  ".join(wrong))
-        keys = dict.fromkeys(IDS) | keys
+        keys = dict.fromkeys(self.null_ids) | keys
         return keys | {"dtype": model.dtype.param, "torch_dtype": model.dtype.param}
 
     def bind(self, model: Model, shapes: Mapping[str, Shape]) -> list[Bound]:

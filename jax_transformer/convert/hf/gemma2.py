@@ -12,22 +12,27 @@ SANDWICH = {
     "post_feedforward_layernorm": "ffn_out_norm",
 }
 
+PARTS = (
+    DECODER,
+    *sizes(8192, head_dim=256, kv_heads=4, tied=True),
+    *rms(1e-6, "after_weight", "one_plus"),
+    *feed_forward("glu", "gelu_pytorch_tanh", ("hidden_activation", "hidden_act")),
+    Fixed({"embedding.scale": "sqrt_dim"}),
+    Field(("layer.attention.qkv_bias", "layer.attention.o_bias"), "attention_bias", False),
+    Field("layer.attention.scale", "query_pre_attn_scalar", 256, INVERSE_ROOT),
+    Field("layer.attention.softcap", "attn_logit_softcapping", None, CAP),
+    Field("head.softcap", "final_logit_softcapping", None, CAP),
+    Window(every_full(2), 4096),
+    Rope(),
+)
+
 GEMMA2 = Family(
     name="gemma2",
     architecture="Gemma2ForCausalLM",
     parts=(
-        DECODER,
-        *sizes(8192, head_dim=256, kv_heads=4, tied=True),
-        *rms(1e-6, "after_weight", "one_plus"),
-        *feed_forward("glu", "gelu_pytorch_tanh", ("hidden_activation", "hidden_act")),
-        Fixed({"embedding.scale": "sqrt_dim", "layer.placement": "sandwich"}),
+        *PARTS,
+        Fixed({"layer.placement": "sandwich"}),
         Only("use_bidirectional_attention", (None, False), "a decoder sees no later token"),
-        Field(("layer.attention.qkv_bias", "layer.attention.o_bias"), "attention_bias", False),
-        Field("layer.attention.scale", "query_pre_attn_scalar", 256, INVERSE_ROOT),
-        Field("layer.attention.softcap", "attn_logit_softcapping", None, CAP),
-        Field("head.softcap", "final_logit_softcapping", None, CAP),
-        Window(every_full(2), 4096),
-        Rope(),
     ),
     rows=ENDS + modules(LAYER, ATTENTION | GLU | SANDWICH),
     drops=ROTARY,

@@ -12,6 +12,16 @@ ENDS = modules("", {"transformer.wte": "embed", "transformer.ln_f": "final_norm"
 POSITIONS = modules("", {"transformer.wpe": "inputs.positions.table"}, "")
 NORMS = modules(LAYER, {"ln_1": "attn_norm", "ln_2": "ffn_norm"})
 
+FIXED = Fixed(
+    {
+        "embedding.position.kind": "learned",
+        "layer.attention.position.kind": "none",
+        "layer.attention.qkv_bias": True,
+        "layer.attention.o_bias": True,
+        "layer.ffn.bias": True,
+    }
+)
+
 GPT2 = Family(
     name="gpt2",
     architecture="GPT2LMHeadModel",
@@ -19,15 +29,7 @@ GPT2 = Family(
         *gpt_sizes(tied=True),
         *layer_norm("layer_norm_epsilon", 1e-5),
         *feed_forward("mlp", "gelu_new", "activation_function"),
-        Fixed(
-            {
-                "embedding.position.kind": "learned",
-                "layer.attention.position.kind": "none",
-                "layer.attention.qkv_bias": True,
-                "layer.attention.o_bias": True,
-                "layer.ffn.bias": True,
-            }
-        ),
+        FIXED,
         Only("scale_attn_weights", (True,), "scores are scaled by the root of the head's width"),
         Only("scale_attn_by_inverse_layer_idx", (False,), "layers would need a scale each"),
         Only("add_cross_attention", (False,), "a decoder has no encoder"),

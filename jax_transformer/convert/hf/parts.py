@@ -162,6 +162,7 @@ class Equal:
     key: str
     other: str
     reason: str
+    path: str = "d_model"
 
     def read(self, hf: Keys) -> Flat:
         """Nothing. Raises ConfigError where they differ."""
@@ -171,8 +172,8 @@ class Equal:
         return {}
 
     def write(self, flat: Flat) -> dict[str, Any]:
-        """The width of the model, which both are."""
-        return {self.key: flat["d_model"]}
+        """What both are."""
+        return {self.key: flat[self.path]}
 
 
 def at(flat: Flat, path: str) -> Any:

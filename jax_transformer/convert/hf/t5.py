@@ -1,10 +1,10 @@
-"""T5 1.0 and 1.1, Flan-T5: one bias of relative positions for each stack, scores without a scale."""
+"""T5 1.0 and 1.1, Flan-T5, UMT5: one bias of relative positions for each stack, scores without a scale."""
 
 from typing import Any
 
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
-from jax_transformer.convert.hf.parts import Choice, Field, Fixed, Keys
+from jax_transformer.convert.hf.parts import INVERSE_ROOT, Choice, Field, Fixed, Keys, Only, Part
 from jax_transformer.convert.hf.skeleton import modules
 from jax_transformer.convert.rows import Row
 
@@ -76,57 +76,73 @@ def stack(tower: str, names: dict[str, str], ffn: int) -> tuple[Row, ...]:
     )
 
 
+def positions(places: tuple[str, ...]) -> tuple[Part, ...]:
+    """The biases of relative positions."""
+    return (
+        Field(paths(places, "num_buckets"), "relative_attention_num_buckets", 32),
+        Field(paths(places, "max_distance"), "relative_attention_max_distance", 128),
+        fixed(places, kind="t5_bias"),
+    )
+
+
+SHARED = tuple(f"{tower}.stack.shared_bias" for tower in TOWERS)
+OWN = {"layer.0.SelfAttention.relative_attention_bias": "attn.position.table"}
+PARTS = (
+    Fixed({"kind": "encoder_decoder", "share_embedding": True}),
+    Field("vocab_size", "vocab_size"),
+    Field("d_model", "d_model"),
+    Field(("max_source_length", "max_length"), "n_positions", 512),
+    Field("encoder.stack.num_layers", "num_layers"),
+    Field("decoder.stack.num_layers", "num_decoder_layers", decoder_layers),
+    Field(paths(MIXERS, "num_heads"), "num_heads"),
+    Field(paths(MIXERS, "head_dim"), "d_kv", 64),
+    Field(paths(BOTH, "ffn.hidden_dim"), "d_ff"),
+    Field(paths(NORMS, "eps"), "layer_norm_epsilon", 1e-6),
+    Field("start_token", "decoder_start_token_id", 0),
+    fixed(NORMS, kind="rms_norm", weight="scale", cast="before_weight"),
+    fixed(MIXERS, scale=1.0),
+    Choice(
+        "feed_forward_proj",
+        "relu",
+        {
+            name: {
+                f"{layer}.ffn.{field}": value
+                for layer in BOTH
+                for field, value in zip(("kind", "activation"), values, strict=True)
+            }
+            for name, values in FEED_FORWARD.items()
+        },
+    ),
+    fixed(BOTH, **{"attention.kind": "softmax"}),
+)
+
 T5 = Family(
     name="t5",
     architecture="T5ForConditionalGeneration",
     parts=(
-        Fixed({"kind": "encoder_decoder", "share_embedding": True}),
-        Field("vocab_size", "vocab_size"),
-        Field("d_model", "d_model"),
-        Field(("max_source_length", "max_length"), "n_positions", 512),
-        Field("encoder.stack.num_layers", "num_layers"),
-        Field("decoder.stack.num_layers", "num_decoder_layers", decoder_layers),
-        Field(paths(MIXERS, "num_heads"), "num_heads"),
-        Field(paths(MIXERS, "head_dim"), "d_kv", 64),
-        Field(paths(BOTH, "ffn.hidden_dim"), "d_ff"),
-        Field(paths(NORMS, "eps"), "layer_norm_epsilon", 1e-6),
-        Field(
-            ("encoder.stack.shared_bias.num_buckets", "decoder.stack.shared_bias.num_buckets"),
-            "relative_attention_num_buckets",
-            32,
-        ),
-        Field(
-            ("encoder.stack.shared_bias.max_distance", "decoder.stack.shared_bias.max_distance"),
-            "relative_attention_max_distance",
-            128,
-        ),
-        Field("start_token", "decoder_start_token_id", 0),
-        fixed(NORMS, kind="rms_norm", weight="scale", cast="before_weight"),
-        fixed(MIXERS, scale=1.0),
-        Fixed(
-            {
-                f"{layer}.attention.{key}": value
-                for layer in BOTH
-                for key, value in (("kind", "softmax"), ("position.kind", "shared_bias"))
-            }
-        ),
-        Fixed({f"{tower}.stack.shared_bias.kind": "t5_bias" for tower in TOWERS}),
-        Choice(
-            "feed_forward_proj",
-            "relu",
-            {
-                name: {
-                    f"{layer}.ffn.{field}": value
-                    for layer in BOTH
-                    for field, value in zip(("kind", "activation"), values, strict=True)
-                }
-                for name, values in FEED_FORWARD.items()
-            },
-        ),
+        *PARTS,
+        *positions(SHARED),
+        fixed(tuple(f"{layer}.attention.position" for layer in BOTH), kind="shared_bias"),
         Output(),
     ),
     rows=modules("", ENDS, "") + stack("encoder", SELF, 1) + stack("decoder", SELF | CROSS, 2),
     head=("lm_head.weight", "shared.weight"),
     copies=(("encoder.embed_tokens.weight", "shared.weight"), ("decoder.embed_tokens.weight", "shared.weight")),
     harmless="dense_act_fn is_gated_act is_decoder dropout_rate output_past",
+)
+
+SCALED = (
+    Field("head.scale", "d_model", codec=INVERSE_ROOT),
+    Fixed({"head.tied": True}),
+    Only("tie_word_embeddings", (True,), "transformers 4 then leaves the logits as they are and 5 scales them"),
+)
+
+UMT5 = Family(
+    name="umt5",
+    architecture="UMT5ForConditionalGeneration",
+    parts=(*PARTS, *positions(tuple(f"{layer}.attention.position" for layer in BOTH)), *SCALED),
+    rows=modules("", ENDS, "") + stack("encoder", SELF | OWN, 1) + stack("decoder", SELF | OWN | CROSS, 2),
+    head=T5.head,
+    copies=T5.copies,
+    harmless=T5.harmless,
 )
