@@ -23,7 +23,7 @@ def measure(contestants: Mapping[str, Sequence[str]], rounds: int) -> dict[str, 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def serve(work: Callable[[], None]) -> None:
+def serve(work: Callable[[], object]) -> None:
     """Do ``work`` twice for each line on standard input, answering with the seconds that the second time took.
 
     The first brings back caches and pages that the others' turns, or the kernel, took from a process that was waiting.

@@ -2,14 +2,28 @@
 
 Paths are those of the config, with ``layers.3.`` for a layer of the stack: ``layers.3.attention.window``,
 ``encoder.layers.0.norm.eps``. To build a config, ``layer.`` stands for all layers and ``layers.3.`` overrides it.
-What only training sees (dropout, initial values, recomputation) is left out: it does not change what a checkpoint computes.
+What only training sees (dropout, initial values) and what only says how to compute (recomputation, forms) is left out: it does not change what a checkpoint computes.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from jax_transformer.config import Block, Complex, Decoder, Encoder, EncoderDecoder, Mla, Model, Rope, Tower
+from jax_transformer.config import (
+    Block,
+    Complex,
+    CrossAttention,
+    Decoder,
+    Encoder,
+    EncoderDecoder,
+    Linear,
+    Mla,
+    Model,
+    Moe,
+    Rope,
+    Softmax,
+    Tower,
+)
 from jax_transformer.config.load import make_config
 
 Flat = dict[str, Any]
@@ -17,7 +31,8 @@ Flat = dict[str, Any]
 
 KINDS = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
 
-_UNSEEN = {"dropout", "drop_path", "drop_path_schedule", "remat", "unroll", "init", "dtype", "hybrid_ratio"}
+_TRAINING = {"dropout", "drop_path", "drop_path_schedule", "init", "router_noise"}
+_EXECUTION = {"remat", "unroll", "dtype", "hybrid_ratio", "implementation", "chunk"}
 _LAYER = re.compile(r"((?:encoder\.|decoder\.)?)layers?\.(?:(\d+)\.)?(.+)")
 
 
@@ -85,24 +100,26 @@ def _block(block: Block, d_model: int) -> dict[str, Any]:
     for name, attention in (("attention", block.attention), ("cross_attention", block.cross_attention)):
         if attention is None:
             continue
-        tree[name]["scale"] = attention.score_scale
-        if not isinstance(attention, Complex | Mla):
+        if isinstance(attention, Softmax | CrossAttention | Complex | Mla):
+            tree[name]["scale"] = attention.score_scale
+        if isinstance(attention, Softmax | CrossAttention | Linear):
             tree[name]["num_kv_heads"] = attention.kv_heads
-        position = getattr(attention, "position", None)
+        position = attention.position if isinstance(attention, Softmax | Mla) else None
         if isinstance(position, Rope):
             width = attention.rope_dim if isinstance(attention, Mla) else attention.head_dim
             tree[name]["position"]["rotary_dim"] = position.rotary_dim(width)
             del tree[name]["position"]["fraction"]
             if position.scaling is not None and hasattr(position.scaling, "magnitude"):
                 tree[name]["position"]["scaling"]["attention_factor"] = position.scaling.magnitude
-    tree["ffn"] = {key: value for key, value in tree["ffn"].items() if key not in ("expansion_factor", "multiple_of")}
-    tree["ffn"]["hidden_dim"] = block.ffn.width(d_model)
+    if not isinstance(block.ffn, Moe):
+        tree["ffn"] = {key: value for key, value in tree["ffn"].items() if key not in ("expansion_factor", "multiple_of")}
+        tree["ffn"]["hidden_dim"] = block.ffn.width(d_model)
     return tree
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str):
     for key, value in tree.items():
-        if key in _UNSEEN or value is None:
+        if key in _TRAINING | _EXECUTION or value is None:
             continue
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{key}.")
