@@ -1,4 +1,4 @@
-"""Measures every case against ``transformers``: ``python -m parity_tests.hf.measure`` writes the table of docs/conversion.md."""
+"""Measures all cases against ``transformers``: ``python -m parity_tests.hf.measure`` writes the table of docs/conversion.md."""
 
 import tempfile
 from pathlib import Path

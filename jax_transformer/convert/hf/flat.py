@@ -2,7 +2,8 @@
 
 Paths are those of the config, with ``layers.3.`` for a layer of the stack: ``layers.3.attention.window``,
 ``encoder.layers.0.norm.eps``. To build a config, ``layer.`` stands for all layers and ``layers.3.`` overrides it.
-What only training sees (dropout, initial values) and what only says how to compute (recomputation, forms) is left out: it does not change what a checkpoint computes.
+What only training sees (dropout, initial values) and what only says how to compute (recomputation, forms) is left out: it
+does not change what a checkpoint computes.
 """
 
 import re
@@ -104,8 +105,7 @@ def _block(block: Block, d_model: int) -> dict[str, Any]:
             tree[name]["scale"] = attention.score_scale
         if isinstance(attention, Softmax | CrossAttention | Linear):
             tree[name]["num_kv_heads"] = attention.kv_heads
-        position = attention.position if isinstance(attention, Softmax | Mla) else None
-        if isinstance(position, Rope):
+        if isinstance(attention, Softmax | Mla) and isinstance(position := attention.position, Rope):
             width = attention.rope_dim if isinstance(attention, Mla) else attention.head_dim
             tree[name]["position"]["rotary_dim"] = position.rotary_dim(width)
             del tree[name]["position"]["fraction"]
