@@ -33,9 +33,8 @@ def kernel(*shape, contracted=1, batch=()):
 
 def copied(spec, copies):
     """``spec`` once for each of ``copies`` experts."""
-    batch = spec.shape[: len(spec.shape) - len(spec.axes)]
-    own = spec.shape[len(batch) :]
-    return replace(spec, shape=(*batch, copies, *own), axes=("experts", *spec.axes), copies=1)
+    shape, stacked = spec.shape, len(spec.shape) - len(spec.axes)
+    return replace(spec, shape=(*shape[:stacked], copies, *shape[stacked:]), axes=("experts", *spec.axes), copies=1)
 
 
 def plain(*shape):
@@ -240,13 +239,12 @@ def test_a_structure_without_a_layout_is_refused(specs, message):
 
 
 def test_trees_of_another_structure_are_refused():
-    specs = {"a.kernel": kernel(2, 3), "b.scale": plain(4)}
+    params, specs = {"a.kernel": np.zeros((3, 2)), "c.scale": np.zeros(4)}, {"a.kernel": kernel(2, 3), "b.scale": plain(4)}
     with pytest.raises(WeightsError, match=r"a\.kernel: \(3, 2\), wanted \(2, 3\).*b\.scale: missing.*c\.scale: .*wanted none"):
-        list(to_hub({"a.kernel": np.zeros((3, 2)), "c.scale": np.zeros(4)}, specs))
+        list(to_hub(params, specs))
 
 
 def test_repeats_of_different_dtype_are_refused():
-    specs = {"slots.0.a.scale": Spec((2, 3), axes=("x",))}
     hub = {"layers.0.a.weight": np.zeros(3, np.float32), "layers.1.a.weight": np.zeros(3, np.float16)}
     with pytest.raises(WeightsError, match=r"layers\.1\.a\.weight' is float16"):
-        from_hub(hub, specs)
+        from_hub(hub, {"slots.0.a.scale": Spec((2, 3), axes=("x",))})
