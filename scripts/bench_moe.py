@@ -72,7 +72,11 @@ def torch_worker(form: str, tokens: int, num_experts: int) -> None:
     weights = {"gate.weight": router.T, "experts.gate_up_proj": up.mT, "experts.down_proj": kernels["down"].mT}
     block.load_state_dict({name: torch.tensor(np.ascontiguousarray(value)) for name, value in weights.items()})
     given, forward = torch.tensor(x)[None].requires_grad_(), torch.compile(block) if form == "compile" else block
-    serve(lambda: torch.autograd.grad((forward(given) ** 2).sum(), [given, *block.parameters()]))
+
+    def work() -> None:
+        torch.autograd.grad((forward(given) ** 2).sum(), [given, *block.parameters()])
+
+    serve(work)
 
 
 def report(num_experts: int, tokens: int, rounds: int, forms: list[str]) -> None:
