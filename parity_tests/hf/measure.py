@@ -1,4 +1,7 @@
-"""Measures every case against ``transformers`` and writes the table of docs/conversion.md: ``python -m parity_tests.hf.measure``."""
+"""Measures every case against ``transformers`` and writes the table of docs/conversion.md.
+
+Run it as ``python -m parity_tests.hf.measure``.
+"""
 
 import tempfile
 from pathlib import Path
