@@ -50,15 +50,16 @@ def save_pretrained(
 def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bool = True) -> Any:
     """The model of a folder, an exchange folder or one of Hugging Face, its config as ``.config``.
 
-    ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. Raises WeightsError for weights that are
+    ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. A model of Hugging Face computes in the
+    same. Raises WeightsError for weights that are
     damaged, do not fit the config, or are not finite; ConfigError for a config that is not valid.
     """
-    config, weights = _open(Path(path))
+    config, weights = _open(Path(path), dtype)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     config = hub.with_param_dtype(config, dtype)
     model = abstract_model(config)
-    hub.check_shapes({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, weights)
+    hub.check_shapes(_shapes(config), weights)
     for name in weights:
         array = weights.read(name)
         if check_finite:
@@ -69,11 +70,15 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
     return model
 
 
-def _open(folder: Path) -> tuple[configs.Model, Any]:
-    """Config and hub tensors of a folder of either format."""
+def _open(folder: Path, dtype: str | None) -> tuple[configs.Model, Any]:
+    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given."""
     if not hf.is_hf(folder):
         return hub.read_config(folder), hub.open_weights(folder)
-    return hf.open_hf(folder, lambda c: {name: tuple(own.shape) for name, own in abstract_model(c).state_dict().items()})
+    return hf.open_hf(folder, _shapes, dtype)
+
+
+def _shapes(config: configs.Model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in abstract_model(config).state_dict().items()}
 
 
 def state_to_hub(state: dict[str, Tensor]) -> Iterator[tuple[str, np.ndarray]]:

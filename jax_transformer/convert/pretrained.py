@@ -61,11 +61,12 @@ def load_pretrained(
 ) -> Any:
     """The model of a folder, an exchange folder or one of Hugging Face, its config as ``.config``.
 
-    ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. With ``shardings`` (by parameter) each
+    ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. A model of Hugging Face computes in the
+    same. With ``shardings`` (by parameter) each
     process reads its own parts of the weights only. Raises WeightsError for weights that are damaged, do not fit the config,
     or are not finite; ConfigError for a config that is not valid, or float64 without JAX's 64-bit mode.
     """
-    config, weights = _open(Path(path))
+    config, weights = _open(Path(path), dtype)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     model = abstract_model(hub.with_param_dtype(config, dtype))
@@ -112,7 +113,7 @@ def convert(
     if (src / "checkpoints").is_dir():
         opened = _open_run(src, step)
     elif (src / "config.json").is_file():
-        opened = _open_folder(src, any_dtype=dtype is not None)
+        opened = _open_folder(src, dtype)
     else:
         raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (a folder of weights)")
     config = hub.with_param_dtype(opened.config, dtype)
@@ -173,10 +174,10 @@ def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]
     return next(to_hub({path: array}, {path: spec}))[1]
 
 
-def _open(folder: Path) -> tuple[Model, hub.WeightsReader | hf.HubView]:
-    """Config and hub tensors of a folder of either format."""
+def _open(folder: Path, dtype: str | None) -> tuple[Model, hub.WeightsReader | hf.HubView]:
+    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given."""
     if hf.is_hf(folder):
-        return hf.open_hf(folder, _shapes)
+        return hf.open_hf(folder, _shapes, dtype)
     return hub.read_config(folder), hub.open_weights(folder)
 
 
@@ -190,9 +191,9 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
     return _of_params(config.model, params, specs)
 
 
-def _open_folder(folder: Path, any_dtype: bool) -> _Source:
-    config, weights = _open(folder)
-    if not any_dtype:
+def _open_folder(folder: Path, dtype: str | None) -> _Source:
+    config, weights = _open(folder, dtype)
+    if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     if isinstance(weights, hub.WeightsReader):
         check_names(_structure(config), weights)

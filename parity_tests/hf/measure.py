@@ -1,4 +1,7 @@
-"""Measures all cases against ``transformers``: ``python -m parity_tests.hf.measure`` writes the table of docs/conversion.md."""
+"""Measures every case against ``transformers`` and writes the table of docs/conversion.md.
+
+Run it as ``python -m parity_tests.hf.measure``.
+"""
 
 import tempfile
 from pathlib import Path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jax_transformer.config.load import load_config, preset_names
-from jax_transformer.convert.hf import choose
+from jax_transformer.convert.hf import FAMILY, choose
 from jax_transformer.convert.hub import open_weights, write_weights
 from jax_transformer.convert.pretrained import convert
 from parity_tests.cli.test_commands import run
@@ -180,3 +180,20 @@ def test_the_command_converts_both_ways(tmp_path: Path):
     done = run("convert", tmp_path / "ours", tmp_path / "again", "--family", "qwen3")
     assert done.returncode == 2
     assert "only --format hf has families" in done.stderr
+
+
+def test_a_cast_is_of_weights_and_computation(tmp_path: Path):
+    import torch_reference as tr
+
+    save("llama", tmp_path / "hf", dtype="bfloat16")
+    stored, cast = (tr.load_pretrained(tmp_path / "hf", dtype=dtype) for dtype in (None, "float32"))
+    assert (stored.config.dtype.param, stored.config.dtype.compute) == ("bfloat16", "bfloat16")
+    assert (cast.config.dtype.param, cast.config.dtype.compute) == ("float32", "float32")
+
+
+def test_the_page_has_a_line_for_every_family():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "conversion.md").read_text(encoding="utf-8")
+    for name, family in FAMILY.items():
+        assert f"| `{name}` | `{family.architecture}` |" in page, name
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"{len(FAMILY)} families" in readme

@@ -147,12 +147,15 @@ def family_named(name: str) -> Family:
     return FAMILY[name]
 
 
-def open_hf(folder: str | Path, shapes_of: Callable[[Model], Shapes]) -> tuple[Model, HubView]:
-    """Config and hub tensors of a folder in Hugging Face layout; ``shapes_of`` gives the hub tensors of a config."""
+def open_hf(folder: str | Path, shapes_of: Callable[[Model], Shapes], compute: str | None = None) -> tuple[Model, HubView]:
+    """Config and hub tensors of a folder in Hugging Face layout; ``shapes_of`` gives the hub tensors of a config.
+
+    The model computes in the dtype ``compute``; None: in that of the weights.
+    """
     values = read_values(folder)
     if not isinstance(values.get("model_type"), str):
         raise WeightsError(f"{folder}: its config.json has no model_type; wanted a checkpoint of Hugging Face")
-    return open_folder(folder, family_named(values["model_type"]), shapes_of)
+    return open_folder(folder, family_named(values["model_type"]), shapes_of, compute)
 
 
 def choose(config: Model, name: str | None = None) -> Family:

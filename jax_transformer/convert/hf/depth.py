@@ -7,7 +7,7 @@ from typing import Any
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import Keys, Missing
-from jax_transformer.convert.hf.rope import read_rope, write_rope
+from jax_transformer.convert.hf.rope import RopeKeys, read_rope, write_rope
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -96,7 +96,7 @@ class Rope:
     theta: float = 10_000.0
     fraction: float | None = None
     """Default share of each head that rotates; None: the family rotates all of it and has no key for less."""
-    fraction_keys: tuple[str, ...] = ("partial_rotary_factor",)
+    keys: RopeKeys = (("rope_theta",), ("partial_rotary_factor",))
     window: Window | None = None
     """Says which layers are of which type, for a family that asks."""
     thetas: Mapping[str, float] | None = None
@@ -118,7 +118,7 @@ class Rope:
                 values[f"{path}.kind"] = "none"
                 continue
             theta = self.thetas[kind] if self.thetas else self.theta
-            rope = read_rope(hf, theta, kind if self.thetas else None, self.fraction, self.fraction_keys)
+            rope = read_rope(hf, theta, kind if self.thetas else None, self.fraction, self.keys)
             values |= {f"{path}.{name}": value for name, value in rope.items()}
             values |= {f"{path}.kind": "rope", f"{path}.layout": self.layout}
         return values
@@ -132,7 +132,7 @@ class Rope:
         if self.thetas:
             for i in reversed(turning):
                 chosen[FULL if flat.get(f"layers.{i}.attention.window") is None else SLIDING] = i
-        keys = write_rope(flat, chosen, self.fraction, self.fraction_keys, self.thetas)
+        keys = write_rope(flat, chosen, self.fraction, self.keys[1], self.thetas)
         if self.still == "no_rope_layers":
             keys["no_rope_layers"] = [int(kind == "rope") for kind in kinds]
         return keys

@@ -12,6 +12,7 @@ from jax_transformer.convert.hf.parts import Keys, Part
 from jax_transformer.convert.rows import Bound, Drop, Row, bind
 
 _HARMLESS = (
+    "transformers.js_config bad_words_ids "
     "_attn_implementation _attn_implementation_autoset _name_or_path activation_dropout architectures attention_dropout "
     "attention_probs_dropout_prob attn_implementation attn_pdrop auto_map begin_suppress_tokens bos_token_id "
     "chunk_size_feed_forward classifier_dropout decoder_layerdrop dropout dtype early_stopping embd_pdrop embedding_dropout "

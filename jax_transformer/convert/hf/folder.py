@@ -93,9 +93,12 @@ class HubView(Mapping[str, TensorInfo]):
         return self._weights.read(self._names[name])
 
 
-def open_folder(folder: str | Path, family: Family, shapes_of: Callable[[Model], Shapes]) -> tuple[Model, HubView]:
+def open_folder(
+    folder: str | Path, family: Family, shapes_of: Callable[[Model], Shapes], compute: str | None = None
+) -> tuple[Model, HubView]:
     """Config and tensors of a folder of ``family``; ``shapes_of`` gives the hub tensors of a config.
 
+    The model computes in the dtype ``compute``; None: in that of the weights.
     Raises ConfigError for a config that we cannot express, WeightsError that lists every missing, unexpected and misshapen
     tensor.
     """
@@ -115,8 +118,8 @@ def open_folder(folder: str | Path, family: Family, shapes_of: Callable[[Model],
         if name not in left_out and not any(drop.covers(name) for drop in family.drops)
     }
     hub.check_shapes({name: shape for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)}, available)
-    first = weights[names[rows[0].theirs[0]]].dtype
-    dtype = config.dtype.model_copy(update={"param": str(first), "compute": str(first)})
+    stored = str(weights[names[rows[0].theirs[0]]].dtype)
+    dtype = config.dtype.model_copy(update={"param": stored, "compute": compute or stored})
     return config.model_copy(update={"dtype": dtype}), HubView(weights, rows, names)
 
 

@@ -20,8 +20,8 @@ PARTS = (
     Fixed({"embedding.scale": "sqrt_dim"}),
     Field(("layer.attention.qkv_bias", "layer.attention.o_bias"), "attention_bias", False),
     Field("layer.attention.scale", "query_pre_attn_scalar", 256, INVERSE_ROOT),
-    Field("layer.attention.softcap", "attn_logit_softcapping", None, CAP),
-    Field("head.softcap", "final_logit_softcapping", None, CAP),
+    Field("layer.attention.softcap", "attn_logit_softcapping", 50.0, CAP, null=None),
+    Field("head.softcap", "final_logit_softcapping", 30.0, CAP, null=None),
     Window(every_full(2), 4096),
     Rope(),
 )

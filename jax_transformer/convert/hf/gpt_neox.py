@@ -27,7 +27,7 @@ GPT_NEOX = Family(
         Fixed({"layer.ffn.bias": True}),
         Field(("layer.attention.qkv_bias", "layer.attention.o_bias"), "attention_bias", True),
         switch("use_parallel_residual", True, {"layer.parallel": "separate"}),
-        Rope(fraction=0.25, fraction_keys=("rotary_pct", "partial_rotary_factor")),
+        Rope(fraction=0.25, keys=(("rope_theta", "rotary_emb_base"), ("rotary_pct", "partial_rotary_factor"))),
     ),
     rows=(
         *modules("", {"gpt_neox.embed_in": "embed", "gpt_neox.final_layer_norm": "final_norm", "embed_out": "head"}, ""),
@@ -37,5 +37,5 @@ GPT_NEOX = Family(
     drops=tuple(Drop(f"{LAYER}attention.{name}", "a buffer") for name in ("bias", "masked_bias", "rotary_emb.inv_freq")),
     prefix="gpt_neox.",
     head=("embed_out.weight", "gpt_neox.embed_in.weight"),
-    harmless="is_decoder rotary_emb_base",
+    harmless="is_decoder",
 )

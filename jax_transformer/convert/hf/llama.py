@@ -2,7 +2,7 @@
 
 from jax_transformer.convert.hf.depth import Rope
 from jax_transformer.convert.hf.family import Family
-from jax_transformer.convert.hf.parts import Field
+from jax_transformer.convert.hf.parts import Field, Only
 from jax_transformer.convert.hf.skeleton import DECODER, LLAMA_ROWS, ROTARY, feed_forward, rms, sizes
 
 LLAMA = Family(
@@ -15,8 +15,10 @@ LLAMA = Family(
         *feed_forward("glu", "silu"),
         Field(("layer.attention.qkv_bias", "layer.attention.o_bias"), "attention_bias", False),
         Field("layer.ffn.bias", "mlp_bias", False),
+        Only("rope_interleaved", (False,), "transformers does not read it"),
         Rope(),
     ),
     rows=LLAMA_ROWS,
     drops=ROTARY,
+    harmless="is_llama_config",
 )

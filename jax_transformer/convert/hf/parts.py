@@ -73,12 +73,15 @@ class Field:
     paths: str | tuple[str, ...]
     keys: str | tuple[str, ...]
     default: Any = Missing
-    """What the family's own config class has where the key is missing or null; a function of the keys, or a value."""
+    """What the family's own config class has where the key is missing; a function of the keys, or a value."""
     codec: Codec | None = None
+    null: Any = Missing
+    """What null means, where that is not the default."""
 
     def read(self, hf: Keys) -> Flat:
         """The value at every path."""
-        value = hf.get(self.keys, self.default)
+        meant = self.default if self.null is Missing or not any(map(hf.is_null, _all(self.keys))) else self.null
+        value = hf.get(self.keys, meant)
         if self.codec is not None and value is not None:
             try:
                 value = self.codec.read(value)
@@ -137,7 +140,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Only:
-    """A key of which our config can express some values only; the first is the one that is written."""
+    """A key of which our config can express some values only; the first is the default of the family."""
 
     key: str
     values: tuple[Any, ...]
@@ -151,8 +154,8 @@ class Only:
         return {}
 
     def write(self, flat: Flat) -> dict[str, Any]:
-        """The first value."""
-        return {self.key: self.values[0]}
+        """Nothing: the default says it."""
+        return {}
 
 
 @dataclass(frozen=True)

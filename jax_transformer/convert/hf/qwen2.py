@@ -2,7 +2,7 @@
 
 from jax_transformer.convert.hf.depth import Rope, Window, last_sliding
 from jax_transformer.convert.hf.family import Family
-from jax_transformer.convert.hf.parts import Fixed
+from jax_transformer.convert.hf.parts import Fixed, Only
 from jax_transformer.convert.hf.skeleton import DECODER, LLAMA_ROWS, ROTARY, feed_forward, rms, sizes
 
 QWEN2 = Family(
@@ -15,6 +15,7 @@ QWEN2 = Family(
         *feed_forward("glu", "silu"),
         Fixed({"layer.attention.qkv_bias": True}),
         Window(last_sliding, 4096, flag="use_sliding_window"),
+        Only("use_mrope", (False,), "positions in three dimensions are not built"),
         Rope(),
     ),
     rows=LLAMA_ROWS,

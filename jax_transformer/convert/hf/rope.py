@@ -43,18 +43,23 @@ _IDLE = {"finetuned", "original_base", "max_position_embeddings"}
 """Keys of old files that transformers does not read."""
 
 
-def read_rope(hf: Keys, theta: float, kind: str | None, fraction: float | None, fraction_keys: tuple[str, ...]) -> Flat:
+RopeKeys = tuple[tuple[str, ...], tuple[str, ...]]
+"""Old keys of theta, and of the share of each head that rotates."""
+
+
+def read_rope(hf: Keys, theta: float, kind: str | None, fraction: float | None, keys: RopeKeys) -> Flat:
     """The rotation of layers of type ``kind`` (None: of all), by field; defaults are those of the family.
 
     Raises ConfigError for a scaling that we do not have, or keys of it that we do not know.
     """
     entry = _entry(hf, kind)
     hf.asked.add(_LENGTH)
-    own = hf.get(LOCAL_THETA, theta) if kind == SLIDING and LOCAL_THETA in hf.values else hf.get("rope_theta", theta)
+    local = kind == SLIDING and LOCAL_THETA in hf.values
+    own = hf.get(LOCAL_THETA if local else keys[0], theta)
     values: Flat = {"base": entry.get("rope_theta", own)}
-    share = entry.get("partial_rotary_factor", hf.get(fraction_keys, fraction))
+    share = entry.get("partial_rotary_factor", hf.get(keys[1], fraction))
     if fraction is None and share not in (None, 1.0):
-        raise ConfigError(f"{hf.label}: {fraction_keys[0]}={share}: this family rotates whole heads")
+        raise ConfigError(f"{hf.label}: {keys[1][0]}={share}: this family rotates whole heads")
     values["fraction"] = 1.0 if share is None else share
     name = entry.get("rope_type", entry.get("type", "default"))
     name = "longrope" if name == "su" else name

@@ -68,14 +68,16 @@ def sizes(
 ) -> tuple[Part, ...]:
     """Counts and widths under their usual keys; ``own_head_dim`` is false where ``head_dim`` is always the quotient, and
     ``kv_heads`` is None where every head has keys and values of its own."""
-    grouped = () if kv_heads is None else (Field("layer.attention.num_kv_heads", "num_key_value_heads", kv_heads),)
+    grouped = (
+        () if kv_heads is None else (Field("layer.attention.num_kv_heads", "num_key_value_heads", kv_heads, null=all_heads),)
+    )
     return (
         Field("vocab_size", "vocab_size"),
         Field("d_model", "hidden_size"),
         Field("stack.num_layers", "num_hidden_layers"),
         Field("layer.attention.num_heads", "num_attention_heads"),
         *grouped,
-        Field("layer.attention.head_dim", "head_dim", head_dim) if own_head_dim else Quotient(),
+        Field("layer.attention.head_dim", "head_dim", head_dim, null=quotient) if own_head_dim else Quotient(),
         Field("layer.ffn.hidden_dim", "intermediate_size"),
         Field("head.tied", "tie_word_embeddings", tied),
         Context(context),

@@ -30,4 +30,5 @@ STARCODER2 = Family(
     ),
     rows=ENDS + modules(LAYER, ATTENTION | PRE | {"mlp.c_fc": "ffn.up_proj", "mlp.c_proj": "ffn.down_proj"}),
     drops=ROTARY,
+    harmless="activation_function attention_softmax_in_fp32 scale_attention_softmax_in_fp32 mlp_type norm_type",
 )

@@ -6,7 +6,7 @@ from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import INVERSE_ROOT, Choice, Field, Fixed, Keys, Only, Part
 from jax_transformer.convert.hf.skeleton import modules
-from jax_transformer.convert.rows import Row
+from jax_transformer.convert.rows import Drop, Row
 
 TOWERS = ("encoder", "decoder")
 BOTH = tuple(f"{tower}.layer" for tower in TOWERS)
@@ -126,6 +126,9 @@ T5 = Family(
         Output(),
     ),
     rows=modules("", ENDS, "") + stack("encoder", SELF, 1) + stack("decoder", SELF | CROSS, 2),
+    drops=(
+        Drop("decoder.block.{layer}.layer.1.EncDecAttention.relative_attention_bias.weight", "old files have it for nothing"),
+    ),
     head=("lm_head.weight", "shared.weight"),
     copies=(("encoder.embed_tokens.weight", "shared.weight"), ("decoder.embed_tokens.weight", "shared.weight")),
     harmless="dense_act_fn is_gated_act is_decoder dropout_rate output_past",

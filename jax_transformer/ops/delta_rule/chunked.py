@@ -98,7 +98,8 @@ def _inverse(lower: Float[Array, "*B C C"]) -> Float[Array, "*B C C"]:
     rows, unit = diagonal(size), jnp.eye(size, dtype=lower.dtype)
 
     def row(i: Array, inverse: Array) -> Array:
-        known = jnp.einsum("...D,...DE->...E", jax.lax.dynamic_index_in_dim(rows, i, -2, keepdims=False), inverse)
+        own = jax.lax.dynamic_index_in_dim(rows, i, -2, keepdims=False)
+        known = jnp.einsum("...D,...DE->...E", own, inverse, precision=precision)
         return inverse.at[..., i, :].set(unit[i].reshape((1,) * (known.ndim - 1) + (-1,)) - known)
 
     inverse = jax.lax.fori_loop(0, size, row, jnp.zeros_like(rows))
