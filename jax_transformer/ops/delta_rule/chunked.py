@@ -2,7 +2,7 @@
 
 Inside a chunk, with ``G`` the sums of log-decays from its first token on, ``D_ij = exp(G_i - G_j)`` for ``i >= j`` and
 ``L = tril(diag(beta) K K^T * D, -1)``, the values that tokens write are ``U = (I + L)^-1 diag(beta) (V - diag(exp(G)) K S)``.
-The inverse is taken of all chunks at once; applied to ``V`` and ``K`` apart, before the scan, it would cost twice as much.
+Each chunk is computed in one go, and again in the backward pass: what it needs then stays in the cache, whatever the length.
 """
 
 import jax
@@ -29,30 +29,31 @@ def chunked_delta_rule(
 ) -> tuple[Float[Array, "B T N V"], Float[Array, "B N H V"]]:
     """What ``recurrent_delta_rule`` computes, as matmuls over chunks of ``chunk`` tokens."""
     (batch, length, heads, v_dim), dtype = v.shape, at_least_float32(v.dtype)
-    precision, size, repeats = matmul_precision(dtype), min(chunk, length), heads // k.shape[2]
+    size = min(chunk, length)
     log_decay, rate = segment_gates(log_decay.astype(dtype), beta.astype(dtype), segments)
-    queries, keys, values, gates = (_cut(x.astype(dtype), size) for x in (q, k, v, jnp.stack([log_decay, rate], axis=-1)))
-    rate = gates[..., 1:]
-    between, since, until = _decays(gates[..., 0])
-    overlap, scores = (jnp.einsum("MBKCH,MBKDH->MBKCD", x, keys, precision=precision) for x in (keys, queries))
-    overlap, scores, queries, keys = (jnp.repeat(x, repeats, axis=2) for x in (overlap, scores, queries, keys))
-    inverse = _inverse(rate * overlap * between)
+    chunks = [_cut(x.astype(dtype), size) for x in (q, k, v, jnp.stack([log_decay, rate], axis=-1))]
     if state is None:
         state = jnp.zeros((batch, heads, k.shape[3], v_dim), dtype)
 
-    def step(state, parts):
-        inverse, values, reads, writes, decay = parts
-        wanted = values - jnp.einsum("BNCH,BNHV->BNCV", reads, state, precision=precision)
-        written = jnp.einsum("BNCD,BNDV->BNCV", inverse, wanted, precision=precision)
-        added = jnp.einsum("BNCH,BNCV->BNHV", writes, written, precision=precision)
-        return state * decay[..., None, None] + added, (state, written)
-
-    parts = (inverse, rate * values, rate * since[..., None] * keys, keys * until[..., None], since[..., -1])
-    state, (before, written) = jax.lax.scan(step, state.astype(dtype), parts)
-    out = jnp.einsum("MBNCH,MBNHV->MBNCV", queries * since[..., None], before, precision=precision)
-    out = out + jnp.einsum("MBNCD,MBNDV->MBNCV", scores * between, written, precision=precision)
+    state, out = jax.lax.scan(jax.checkpoint(_step), state.astype(dtype), chunks)
     out = jnp.transpose(out, (1, 0, 3, 2, 4)).reshape(batch, -1, heads, v_dim)[:, :length] * k.shape[3] ** -0.5
     return (out if segments is None else jnp.where((segments != 0)[:, :, None, None], out, 0.0)).astype(v.dtype), state
+
+
+def _step(state: Float[Array, "B N H V"], chunk: list[Array]) -> tuple[Float[Array, "B N H V"], Float[Array, "B N C V"]]:
+    """Queries, keys, values and gates of one chunk: the state after it, and what its queries read."""
+    (queries, keys, values, gates), precision = chunk, matmul_precision(state.dtype)
+    rate, repeats = gates[..., 1:], state.shape[1] // chunk[0].shape[1]
+    between, since, until = _decays(gates[..., 0])
+    overlap, scores = (jnp.einsum("BKCH,BKDH->BKCD", x, keys, precision=precision) for x in (keys, queries))
+    overlap, scores, queries, keys = (jnp.repeat(x, repeats, axis=1) for x in (overlap, scores, queries, keys))
+    known = since[..., None] * jnp.einsum("BNCH,BNHV->BNCV", keys, state, precision=precision)
+    inverse = _inverse(rate * overlap * between)
+    written = jnp.einsum("BNCD,BNDV->BNCV", inverse, rate * (values - known), precision=precision)
+    out = jnp.einsum("BNCH,BNHV->BNCV", queries * since[..., None], state, precision=precision)
+    out = out + jnp.einsum("BNCD,BNDV->BNCV", scores * between, written, precision=precision)
+    added = jnp.einsum("BNCH,BNCV->BNHV", keys * until[..., None], written, precision=precision)
+    return state * since[..., -1, None, None] + added, out
 
 
 def _cut(x: Float[Array, "B T N H"], size: int) -> Float[Array, "M B N C H"]:
@@ -62,8 +63,8 @@ def _cut(x: Float[Array, "B T N H"], size: int) -> Float[Array, "M B N C H"]:
 
 
 def _decays(
-    log_decay: Float[Array, "M B N C"],
-) -> tuple[Float[Array, "M B N C C"], Float[Array, "M B N C"], Float[Array, "M B N C"]]:
+    log_decay: Float[Array, "B N C"],
+) -> tuple[Float[Array, "B N C C"], Float[Array, "B N C"], Float[Array, "B N C"]]:
     """Decay from token j (last axis) to token i, from the chunk's beginning to i, and from j to the chunk's end.
 
     Differences of sums lose the small terms beside large ones (a decay of exp(-50) before one of exp(-1e-6)), so multiples of
