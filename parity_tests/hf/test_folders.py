@@ -5,14 +5,18 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jax_transformer.config.load import load_config, preset_names
 from jax_transformer.convert.hf import FAMILY, choose
 from jax_transformer.convert.hub import open_weights, write_weights
 from jax_transformer.convert.pretrained import convert
+from jax_transformer.nn.params import get_params
 from parity_tests.cli.test_commands import run
+from parity_tests.hf.cases import CASES
 from parity_tests.hf.checkpoints import (
     assert_same_tensors,
     inputs,
@@ -22,6 +26,7 @@ from parity_tests.hf.checkpoints import (
     save,
     their_logits,
     torch,
+    transformers,
 )
 
 GREEDY = ["llama", "gemma3", "falcon", "gpt2", "t5"]
@@ -197,3 +202,58 @@ def test_the_page_has_a_line_for_every_family():
         assert f"| `{name}` | `{family.architecture}` |" in page, name
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"{len(FAMILY)} families" in readme
+
+
+@pytest.mark.parametrize("case", ["gemma3", "llama, 3.1", "gpt_neox"])
+def test_an_export_says_everything_twice(case: str, tmp_path: Path):
+    """Loaders of both generations read the same rotation, whichever spelling they look at."""
+    import torch_reference as tr
+
+    save(case, tmp_path / "hf")
+    tr.save_pretrained(tr.load_pretrained(tmp_path / "hf"), tmp_path / "back", format="hf", family=CASES[case][0])
+    values = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert values["dtype"] == values["torch_dtype"] == "float32"
+    old = {key: value for key, value in values.items() if key != "rope_parameters"}
+    spelt = ("rope_theta", "rope_scaling", "rope_local_base_freq", "rotary_pct")
+    new = {key: value for key, value in values.items() if key not in spelt}
+    read = []
+    for name, keys in (("both", values), ("old", old), ("new", new)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(keys))
+        read.append(transformers.AutoConfig.from_pretrained(tmp_path / name).rope_parameters)
+        assert FAMILY[CASES[case][0]].read_config(keys, name) == FAMILY[CASES[case][0]].read_config(values, "both")
+    assert read[0] == read[1] == read[2]
+
+
+def test_every_process_reads_its_own_part_of_fused_tensors(tmp_path: Path):
+    import jax_transformer as jt
+
+    save("gpt2", tmp_path / "hf")
+    whole = get_params(jt.load_pretrained(tmp_path / "hf"))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
+
+    def halves(shape: tuple[int, ...]) -> NamedSharding:
+        even = next((i for i, size in enumerate(shape) if size % 2 == 0), None)
+        return NamedSharding(mesh, PartitionSpec(*("x" if i == even else None for i in range(len(shape)))))
+
+    shardings = {path: halves(array.shape) for path, array in whole.items()}
+    parts = get_params(jt.load_pretrained(tmp_path / "hf", shardings=shardings))
+    for path, array in whole.items():
+        assert np.asarray(parts[path]).tobytes() == np.asarray(array).tobytes(), path
+    kernel = parts["stack.slots.0.attn.q_proj.kernel"]
+    assert kernel.addressable_shards[0].data.size < kernel.size
+
+
+def test_two_dtypes_are_refused_unless_one_is_chosen(tmp_path: Path):
+    import torch_reference as tr
+    from jax_transformer.config.errors import WeightsError
+
+    save("llama", tmp_path / "hf")
+    tensors = dict(open_weights(tmp_path / "hf").tensors())
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].astype(np.float16)
+    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    write_weights(tmp_path / "new", specs, tensors.items())
+    (tmp_path / "new" / "model.safetensors").replace(tmp_path / "hf" / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"'float16': 'final_norm\.weight'"):
+        tr.load_pretrained(tmp_path / "hf")
+    assert tr.load_pretrained(tmp_path / "hf", dtype="float32").config.dtype.param == "float32"
