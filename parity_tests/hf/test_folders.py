@@ -1,4 +1,4 @@
-"""Whole folders: shards, tokenizers, both matrices of a tied model, old spellings, presets, memory, the command."""
+"""Whole folders: shards, tokenizers, both matrices of a tied model, old spellings, memory, sharded loading, the command."""
 
 import json
 import shutil
@@ -10,13 +10,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jax_transformer.config.load import load_config, preset_names
-from jax_transformer.convert.hf import FAMILY, choose
 from jax_transformer.convert.hub import open_weights, write_weights
 from jax_transformer.convert.pretrained import convert
 from jax_transformer.nn.params import get_params
 from parity_tests.cli.test_commands import run
-from parity_tests.hf.cases import CASES
 from parity_tests.hf.checkpoints import (
     assert_same_tensors,
     inputs,
@@ -26,7 +23,6 @@ from parity_tests.hf.checkpoints import (
     save,
     their_logits,
     torch,
-    transformers,
 )
 
 GREEDY = ["llama", "gemma3", "falcon", "gpt2", "t5"]
@@ -124,16 +120,6 @@ def test_old_names_are_read(case: str, tmp_path: Path):
     assert relative_error(logits(tmp_path / "hf", family), wanted) < 2e-5
 
 
-PRESETS = {"llama3_8b": "llama", "mistral_7b": "mistral", "gemma3_1b": "gemma3_text", "gpt2_124m": "gpt2"}
-PRESETS |= {"bert_base": "bert", "t5_small": "t5"}
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_of_known_models_are_of_their_family(preset: str):
-    assert preset in preset_names()
-    assert choose(load_config(preset)).name == PRESETS[preset]
-
-
 def test_memory_is_bounded_by_two_tensors(tmp_path: Path):
     """A checkpoint of many times the bound, both ways; the largest tensors are fused, so both sides of a row are held."""
     from jax_transformer import config
@@ -194,35 +180,6 @@ def test_a_cast_is_of_weights_and_computation(tmp_path: Path):
     stored, cast = (tr.load_pretrained(tmp_path / "hf", dtype=dtype) for dtype in (None, "float32"))
     assert (stored.config.dtype.param, stored.config.dtype.compute) == ("bfloat16", "bfloat16")
     assert (cast.config.dtype.param, cast.config.dtype.compute) == ("float32", "float32")
-
-
-def test_the_page_has_a_line_for_every_family():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "conversion.md").read_text(encoding="utf-8")
-    for name, family in FAMILY.items():
-        assert f"| `{name}` | `{family.architecture}` |" in page, name
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"{len(FAMILY)} families" in readme
-
-
-@pytest.mark.parametrize("case", ["gemma3", "llama, 3.1", "gpt_neox"])
-def test_an_export_says_everything_twice(case: str, tmp_path: Path):
-    """Loaders of both generations read the same rotation, whichever spelling they look at."""
-    import torch_reference as tr
-
-    save(case, tmp_path / "hf")
-    tr.save_pretrained(tr.load_pretrained(tmp_path / "hf"), tmp_path / "back", format="hf", family=CASES[case][0])
-    values = json.loads((tmp_path / "back" / "config.json").read_text())
-    assert values["dtype"] == values["torch_dtype"] == "float32"
-    old = {key: value for key, value in values.items() if key != "rope_parameters"}
-    spelt = ("rope_theta", "rope_scaling", "rope_local_base_freq", "rotary_pct")
-    new = {key: value for key, value in values.items() if key not in spelt}
-    read = []
-    for name, keys in (("both", values), ("old", old), ("new", new)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(keys))
-        read.append(transformers.AutoConfig.from_pretrained(tmp_path / name).rope_parameters)
-        assert FAMILY[CASES[case][0]].read_config(keys, name) == FAMILY[CASES[case][0]].read_config(values, "both")
-    assert read[0] == read[1] == read[2]
 
 
 def test_every_process_reads_its_own_part_of_fused_tensors(tmp_path: Path):
