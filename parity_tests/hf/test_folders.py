@@ -1,17 +1,18 @@
-"""Whole folders: shards, tokenizers, both matrices of a tied model, old spellings, presets, memory, the command."""
+"""Whole folders: shards, tokenizers, both matrices of a tied model, old spellings, memory, sharded loading, the command."""
 
 import json
 import shutil
 import tracemalloc
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jax_transformer.config.load import load_config, preset_names
-from jax_transformer.convert.hf import FAMILY, choose
 from jax_transformer.convert.hub import open_weights, write_weights
 from jax_transformer.convert.pretrained import convert
+from jax_transformer.nn.params import get_params
 from parity_tests.cli.test_commands import run
 from parity_tests.hf.checkpoints import (
     assert_same_tensors,
@@ -119,16 +120,6 @@ def test_old_names_are_read(case: str, tmp_path: Path):
     assert relative_error(logits(tmp_path / "hf", family), wanted) < 2e-5
 
 
-PRESETS = {"llama3_8b": "llama", "mistral_7b": "mistral", "gemma3_1b": "gemma3_text", "gpt2_124m": "gpt2"}
-PRESETS |= {"bert_base": "bert", "t5_small": "t5"}
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_of_known_models_are_of_their_family(preset: str):
-    assert preset in preset_names()
-    assert choose(load_config(preset)).name == PRESETS[preset]
-
-
 def test_memory_is_bounded_by_two_tensors(tmp_path: Path):
     """A checkpoint of many times the bound, both ways; the largest tensors are fused, so both sides of a row are held."""
     from jax_transformer import config
@@ -191,9 +182,35 @@ def test_a_cast_is_of_weights_and_computation(tmp_path: Path):
     assert (cast.config.dtype.param, cast.config.dtype.compute) == ("float32", "float32")
 
 
-def test_the_page_has_a_line_for_every_family():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "conversion.md").read_text(encoding="utf-8")
-    for name, family in FAMILY.items():
-        assert f"| `{name}` | `{family.architecture}` |" in page, name
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"{len(FAMILY)} families" in readme
+def test_every_process_reads_its_own_part_of_fused_tensors(tmp_path: Path):
+    import jax_transformer as jt
+
+    save("gpt2", tmp_path / "hf")
+    whole = get_params(jt.load_pretrained(tmp_path / "hf"))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
+
+    def halves(shape: tuple[int, ...]) -> NamedSharding:
+        even = next((i for i, size in enumerate(shape) if size % 2 == 0), None)
+        return NamedSharding(mesh, PartitionSpec(*("x" if i == even else None for i in range(len(shape)))))
+
+    shardings = {path: halves(array.shape) for path, array in whole.items()}
+    parts = get_params(jt.load_pretrained(tmp_path / "hf", shardings=shardings))
+    for path, array in whole.items():
+        assert np.asarray(parts[path]).tobytes() == np.asarray(array).tobytes(), path
+    kernel = parts["stack.slots.0.attn.q_proj.kernel"]
+    assert kernel.addressable_shards[0].data.size < kernel.size
+
+
+def test_two_dtypes_are_refused_unless_one_is_chosen(tmp_path: Path):
+    import torch_reference as tr
+    from jax_transformer.config.errors import WeightsError
+
+    save("llama", tmp_path / "hf")
+    tensors = dict(open_weights(tmp_path / "hf").tensors())
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].astype(np.float16)
+    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    write_weights(tmp_path / "new", specs, tensors.items())
+    (tmp_path / "new" / "model.safetensors").replace(tmp_path / "hf" / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"'float16': 'final_norm\.weight'"):
+        tr.load_pretrained(tmp_path / "hf")
+    assert tr.load_pretrained(tmp_path / "hf", dtype="float32").config.dtype.param == "float32"

@@ -94,6 +94,10 @@ BAD_KEYS = {
     "partial rotation": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
     "quantised": ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
     "missing": ({"hidden_size": "absent"}, "hidden_size is missing"),
+    "scaling as text": ({"rope_scaling": "linear"}, "a key has a value that no llama has"),
+    "layers as text": ({"num_hidden_layers": "3"}, "num_hidden_layers"),
+    "too many layers": ({"num_hidden_layers": 10**9}, "wanted a number of layers from 1 to 10000"),
+    "no heads": ({"num_attention_heads": 0, "head_dim": None}, "a key has a value that no llama has"),
     "heads": ({"num_key_value_heads": 3}, "num_key_value_heads"),
 }
 

@@ -66,6 +66,17 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         | {"rope_scaling": {"type": "longrope", "short_factor": FACTORS, "long_factor": FACTORS}, "attention_bias": False},
         {f"{ROPE}.scaling.factor": 32.0, f"{ROPE}.scaling.original_length": 4096, "layer.attention.window": 9},
     ),
+    "SmolLM3 with a window": (
+        "smollm3",
+        OLD | {"use_sliding_window": True, "sliding_window": 9, "no_rope_layers": [1, 1, 0, 1, 1, 0]},
+        {f"{ROPE}.kind": "rope", "layers.2.attention.position.kind": "none", "layers.2.attention.window": 9}
+        | {"layer.attention.window": None},
+    ),
+    "EXAONE 4": (
+        "exaone4",
+        OLD | {"sliding_window_pattern": "LLLG", "layer_types": ["sliding_attention"] * 3 + ["full_attention"] * 3},
+        {"layer.attention.window": 4096, "layers.3.attention.position.kind": "none", "layers.3.attention.window": None},
+    ),
     "GPT-2": (
         "gpt2",
         {"n_embd": 64, "n_head": 4, "n_layer": 3, "n_positions": 1024, "n_ctx": 1024, "vocab_size": 50257, "attn_pdrop": 0.1},

@@ -41,6 +41,13 @@ def every_full(default: int, key: str | tuple[str, ...] = ()) -> TypesRule:
     return rule
 
 
+def turning_layers(hf: Keys, count: int) -> list[bool]:
+    """Whether each layer rotates: ``no_rope_layers`` has 1 where it does (SmolLM 3)."""
+    interval = hf.get("no_rope_layer_interval", 4)
+    listed = hf.get("no_rope_layers", [])
+    return list(map(bool, listed)) if listed else [(layer + 1) % interval != 0 for layer in range(count)]
+
+
 @dataclass(frozen=True)
 class Window:
     """``sliding_window`` and the layers that have it."""
@@ -52,23 +59,21 @@ class Window:
     """A key that turns all windows off."""
     listed: bool = True
     """Whether the family knows ``layer_types``."""
-    minus: int = 0
-    """Tokens by which their number is smaller than ours."""
 
     def read_types(self, hf: Keys) -> tuple[list[str], int | None]:
         """Every layer's type and the window of the sliding ones."""
-        count = hf.get(("num_hidden_layers", "n_layer"))
+        count = hf.layers(("num_hidden_layers", "n_layer"))
         window = None if hf.is_null("sliding_window") else hf.get("sliding_window", self.default)
         off = self.flag is not None and not hf.get(self.flag, False)
         rule = self.types if window is not None and not off else all_full
-        ruled = rule(hf, count)
-        types = hf.get("layer_types", ruled) if self.listed else ruled
+        types = hf.get("layer_types", []) if self.listed else []
+        types = types or rule(hf, count)
         if len(types) != count or not set(types) <= {FULL, SLIDING}:
             raise ConfigError(f"{hf.label}: layer_types={types}: wanted {count} of {FULL} and {SLIDING}")
         if SLIDING in types and (window is None or off):
             raise ConfigError(f"{hf.label}: layer_types has {SLIDING}, but sliding_window is null or {self.flag} is false")
         hf.asked |= {"max_window_layers", "sliding_window_pattern", "_sliding_window_pattern"} if self.listed else set()
-        return types, None if window is None else window + self.minus
+        return types, window
 
     def read(self, hf: Keys) -> Flat:
         """The window of each layer."""
@@ -79,7 +84,7 @@ class Window:
         """The window, its flag and, where the family knows them, the types and what old files have in their place."""
         windows = [flat.get(f"layers.{i}.attention.window") for i in range(flat["stack.num_layers"])]
         width = next((window for window in windows if window is not None), None)
-        keys: dict[str, Any] = {"sliding_window": None if width is None else width - self.minus}
+        keys: dict[str, Any] = {"sliding_window": width}
         if self.flag is not None:
             keys[self.flag] = width is not None
         if self.listed:
@@ -109,7 +114,7 @@ class Rope:
 
     def read(self, hf: Keys) -> Flat:
         """The position of each layer."""
-        count = hf.get(("num_hidden_layers", "n_layer"))
+        count = hf.layers(("num_hidden_layers", "n_layer"))
         types, width = self.window.read_types(hf) if self.window else ([FULL] * count, None)
         values: Flat = {}
         for layer, kind in enumerate(types):
@@ -139,9 +144,7 @@ class Rope:
 
     def _turns(self, hf: Keys, layer: int, kind: str) -> bool:
         if self.still == "no_rope_layers":
-            interval = hf.get("no_rope_layer_interval", 4)
-            listed = hf.get("no_rope_layers", None)
-            return bool(listed[layer] if listed is not None else (layer + 1) % interval)
+            return turning_layers(hf, hf.layers("num_hidden_layers"))[layer]
         return kind != self.still
 
 

@@ -20,11 +20,8 @@ EMBEDDINGS = {
     "embeddings.position_embeddings": "inputs.positions.table",
     "embeddings.LayerNorm": "inputs.norm",
 }
-NORMS = {
-    f"{path}.{key}": value
-    for path in ("layer.norm", "embedding.norm", "head.norm")
-    for key, value in (("kind", "layer_norm"), ("eps", 1e-5 if path == "head.norm" else 1e-12))
-}
+NORM = {"kind": "layer_norm", "eps": 1e-12}
+NORMS = {f"{path}.{key}": value for path in ("layer.norm", "embedding.norm", "head.norm") for key, value in NORM.items()}
 TRUE = ("layer.attention.qkv_bias", "layer.attention.o_bias", "layer.ffn.bias", "head.tied")
 
 

@@ -65,12 +65,15 @@ class Family:
     def read_values(self, values: Mapping[str, Any], label: str) -> Flat:
         """``read_config``, as values by path."""
         if values.get("quantization_config") is not None:
-            method = values["quantization_config"].get("quant_method")
-            raise ConfigError(f"{label}: quantised weights ({method}) are not read; take the unquantised checkpoint")
+            method = values["quantization_config"]
+            raise ConfigError(f"{label}: quantised weights are not read, got {method}; take the unquantised checkpoint")
         hf = Keys(values, label)
         flat: Flat = {}
-        for part in self.parts:
-            flat |= part.read(hf)
+        try:
+            for part in self.parts:
+                flat |= part.read(hf)
+        except (TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
+            raise ConfigError(f"{label}: a key has a value that no {self.name} has: {error}") from error
         known = hf.asked | HARMLESS | set(self.harmless.split())
         if unknown := {key: value for key, value in values.items() if key not in known and value is not None}:
             raise ConfigError(

@@ -25,12 +25,16 @@ from jax_transformer.config import (
     Softmax,
     Tower,
 )
+from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.load import make_config
 
 Flat = dict[str, Any]
 """Path to value; what is None is left out."""
 
 KINDS = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
+
+MAX_LAYERS = 10_000
+"""More are no model; every layer is written out."""
 
 _TRAINING = {"dropout", "drop_path", "drop_path_schedule", "init", "router_noise"}
 _EXECUTION = {"remat", "unroll", "dtype", "hybrid_ratio", "implementation", "chunk"}
@@ -63,8 +67,11 @@ def build(values: Mapping[str, Any], label: str) -> Model:
         elif value is not None:
             _insert(tree, path, value)
     for tower, common in shared.items():
-        stack = tree.setdefault(tower[:-1], {})["stack"] if tower else tree["stack"]
-        layers = [_nest(common | own.get((tower, number), {})) for number in range(stack["num_layers"])]
+        stack = tree[tower[:-1]]["stack"] if tower else tree["stack"]
+        count = stack["num_layers"]
+        if type(count) is not int or count > MAX_LAYERS:
+            raise ConfigError(f"{label}: {count!r} layers: wanted at most {MAX_LAYERS}")
+        layers = [_nest(common | own.get((tower, number), {})) for number in range(count)]
         first, period = _shortest(layers)
         stack["first"], stack["pattern"] = layers[:first], layers[first : first + period]
     for name in ("", "encoder", "decoder"):

@@ -34,9 +34,9 @@ class AttentionTypes:
 
     def read(self, hf: Keys) -> Flat:
         """The window of each layer."""
-        groups = hf.get("attention_types", [[["global", "local"], hf.get("num_layers") // 2]])
+        groups = hf.get("attention_types", [[["global", "local"], hf.layers("num_layers") // 2]])
         types = [kind for group, repeats in groups for kind in group * repeats]
-        if len(types) != hf.get("num_layers") or not set(types) <= {"global", "local"}:
+        if len(types) != hf.layers("num_layers") or not set(types) <= {"global", "local"}:
             raise ConfigError(f"{hf.label}: attention_types={groups}: wanted a type, global or local, for each layer")
         window = hf.get("window_size", 256)
         return {f"layers.{i}.attention.window": window if kind == "local" else None for i, kind in enumerate(types)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jax_transformer.config.errors import ConfigError
-from jax_transformer.convert.hf.flat import Flat
+from jax_transformer.convert.hf.flat import MAX_LAYERS, Flat
 
 
 class Missing:
@@ -39,6 +39,13 @@ class Keys:
         if default is Missing:
             raise ConfigError(f"{self.label}: {' or '.join(names)} is missing")
         return default(self) if callable(default) else default
+
+    def layers(self, names: str | tuple[str, ...]) -> int:
+        """A number of layers. Raises ConfigError where it is none of a real model: a line of config is written for each."""
+        count = self.get(names)
+        if type(count) is not int or not 0 < count <= MAX_LAYERS:
+            raise ConfigError(f"{self.label}: {names}={count!r}: wanted a number of layers from 1 to {MAX_LAYERS}")
+        return count
 
     def is_null(self, name: str) -> bool:
         """Whether the key is there and null."""

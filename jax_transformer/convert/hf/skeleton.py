@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jax_transformer.convert.byte_ops import Op, Same
+from jax_transformer.convert.byte_ops import Op
 from jax_transformer.convert.hf.depth import Context
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import ACTIVATION, GPT_ACTIVATION, Field, Fixed, Keys, Missing, Part
-from jax_transformer.convert.rows import Drop, Row, When
+from jax_transformer.convert.rows import SAME, Drop, Row, When
 
 WIDTH, HEADS = ("hidden_size", "n_embd", "n_embed"), ("num_attention_heads", "n_head")
 LAYER = "model.layers.{layer}."
@@ -23,7 +23,7 @@ def modules(
 ) -> tuple[Row, ...]:
     """Weight and bias of each module, their name to ours, under the two prefixes."""
     return tuple(
-        Row(f"{theirs}{their}.{leaf}", (f"{ours}{our}.{leaf}",), op or Same(), when)
+        Row(f"{theirs}{their}.{leaf}", (f"{ours}{our}.{leaf}",), op or SAME, when)
         for their, our in names.items()
         for leaf in ("weight", "bias")
     )

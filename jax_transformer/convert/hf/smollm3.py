@@ -1,9 +1,15 @@
 """SmolLM 3: Llama in which some layers do not rotate."""
 
-from jax_transformer.convert.hf.depth import Rope, Window, all_full
+from jax_transformer.convert.hf.depth import FULL, SLIDING, Rope, Window, turning_layers
 from jax_transformer.convert.hf.family import Family
-from jax_transformer.convert.hf.parts import Field
+from jax_transformer.convert.hf.parts import Field, Keys
 from jax_transformer.convert.hf.skeleton import DECODER, LLAMA_ROWS, feed_forward, rms, sizes
+
+
+def still_sliding(hf: Keys, count: int) -> list[str]:
+    """The layers that do not rotate have the window."""
+    return [FULL if turns else SLIDING for turns in turning_layers(hf, count)]
+
 
 SMOLLM3 = Family(
     name="smollm3",
@@ -15,7 +21,7 @@ SMOLLM3 = Family(
         *feed_forward("glu", "silu"),
         Field(("layer.attention.qkv_bias", "layer.attention.o_bias"), "attention_bias", False),
         Field("layer.ffn.bias", "mlp_bias", False),
-        Window(all_full, flag="use_sliding_window"),
+        Window(still_sliding, flag="use_sliding_window"),
         Rope(2_000_000.0, still="no_rope_layers"),
     ),
     rows=LLAMA_ROWS,
