@@ -122,7 +122,7 @@ def _measure(wide: Side, sides: Mapping[str, Side], inputs: Inputs, plan: Plan) 
 def _train(side: Side, weights: Hub, inputs: Inputs, plan: Plan) -> dict[str, Trained]:
     """By training config and step."""
     training = inputs.training[: plan.steps]
-    runs = {name: side.train(weights, training, train) for name, train in TRAIN.items()}
+    runs = {name: side.train(weights, training, TRAIN[name]) for name in plan.runs}
     return {f"{name} step {step}": result for name, run in runs.items() for step, result in run.items()}
 
 

@@ -46,6 +46,8 @@ class Plan:
 
     dtypes: tuple[str, ...] = ("float64", "float32")
     steps: int = 3
+    runs: tuple[str, ...] = ("unclipped", "clipped")
+    """The optimizer's configs, by their names in ``TRAIN``."""
     seed: int = 0
     init: bool = True
     """Also compare the statistics of freshly initialised weights."""

@@ -31,7 +31,8 @@ WITHOUT_GRADIENT = {
 choose."""
 DRAWN, DRAWN_IN_ITS_OWN_DTYPE, BUNDLE = 40, 8, 20
 LONG_EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "30"))
-SWEEP = Plan(dtypes=("float64",), init=False, optimize=False)
+SWEEP = Plan(dtypes=("float64",), runs=("clipped",), init=False, optimize=False)
+"""One of the optimizer's configs: what differs between them is the same code for every model."""
 EVERY_PRECISION = Plan(dtypes=("float64", "float32", "bfloat16", "bfloat16_weights"), optimize=False)
 
 
