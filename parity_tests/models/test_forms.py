@@ -110,7 +110,7 @@ def test_a_cached_model_is_the_same_in_every_form(form: c.Form) -> None:
     batch = ragged_batch(configs[0], 2)
     sides = [JaxSide(own, UNOPTIMIZED) for own in configs]
     given = perturb({name: shape for name, (shape, _) in sides[0].structure().items()}, 0)
-    want, got = (own.decode_logits(given, batch, 4) for own in sides)
+    want, got = (own.decode(given, batch, 4).logits for own in sides)
     assert relative_error(got[batch.real], want[batch.real]) < FLOAT64
 
 
