@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jax_transformer.config.base import Positive, Probability
+from jax_transformer.config.grouped_heads import GroupedHeads
 from jax_transformer.config.implementation import Implemented
 from jax_transformer.config.linear_time import GatedDelta, Linear
 from jax_transformer.config.norm import Norm, RMSNorm
@@ -14,15 +15,9 @@ from jax_transformer.config.query_key import QkNorm, QueryTemperature
 Scale = Annotated[float, Field(gt=0.0)]
 
 
-class _Heads(Implemented):
+class _Heads(GroupedHeads, Implemented):
     """What self-attention and cross-attention have in common."""
 
-    num_heads: Positive
-    num_kv_heads: Positive | None = None
-    """Key/value heads; query head ``n`` reads key/value head ``n // (num_heads / num_kv_heads)``. None: ``num_heads``."""
-    head_dim: Positive
-    qkv_bias: bool = False
-    o_bias: bool = False
     scale: Scale | None = None
     """Factor on the scores. None: ``head_dim ** -0.5``."""
     softcap: Annotated[float, Field(gt=0.0)] | None = None
@@ -37,23 +32,9 @@ class _Heads(Implemented):
     """Drop probability of the attention probabilities."""
 
     @property
-    def kv_heads(self) -> int:
-        """``num_kv_heads`` with its default filled in."""
-        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-
-    @property
     def score_scale(self) -> float:
         """``scale`` with its default filled in."""
         return self.head_dim**-0.5 if self.scale is None else self.scale
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.num_heads % self.kv_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.kv_heads}: every key/value head "
-                f"serves the same number of query heads; num_kv_heads must divide num_heads"
-            )
-        return self
 
 
 class _Windowed(Implemented):

@@ -5,26 +5,20 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jax_transformer.config.base import Config, Positive
+from jax_transformer.config.grouped_heads import GroupedHeads
 from jax_transformer.config.norm import Epsilon, RMSNorm
 
 FEW = 8
 """Tokens up to which ``auto`` goes token by token: decoding, not reading."""
 
 
-class Linear(Config):
+class Linear(GroupedHeads):
     """``o_t = sum_s w_ts v_s / (sum_s w_ts + eps)`` with ``w_ts = phi(q_t) . phi(k_s)`` and ``phi = elu + 1`` (Katharopoulos et
     al. 2020, https://arxiv.org/abs/2006.16236), without positions: over ``s <= t`` in a decoder, over all in an encoder."""
 
     kind: Literal["linear"] = "linear"
-    num_heads: Positive
-    num_kv_heads: Positive | None = None
-    """Key/value heads; query head ``n`` reads key/value head ``n // (num_heads / num_kv_heads)``. None: ``num_heads``."""
-    head_dim: Positive
-    """Query and key dimensions of a head."""
     v_dim: Positive | None = None
     """Value dimensions of a head. None: ``head_dim``."""
-    qkv_bias: bool = False
-    o_bias: bool = False
     eps: Epsilon = 1e-8
     """Added to the sum of weights."""
     chunk: Positive = 64
@@ -34,23 +28,9 @@ class Linear(Config):
     a few tokens, else by chunks. A cache holds sums and no keys: with one, ``reference`` goes token by token."""
 
     @property
-    def kv_heads(self) -> int:
-        """``num_kv_heads`` with its default filled in."""
-        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-
-    @property
     def value_dim(self) -> int:
         """``v_dim`` with its default filled in."""
         return self.head_dim if self.v_dim is None else self.v_dim
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.num_heads % self.kv_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.kv_heads}: every key/value head "
-                f"serves the same number of query heads; num_kv_heads must divide num_heads"
-            )
-        return self
 
 
 class GatedDelta(Config):
