@@ -15,17 +15,34 @@ from jax_transformer.ops.routing import expert_places
 SMALLEST_BLOCK, LARGEST_BLOCK = 8, 128
 """Tokens of a block: smaller ones are slow to multiply, larger ones are padded for longer."""
 
+MOST_BLOCKS = 8
+"""Of a piece. Each number is a product of its own that is compiled; twice an even load is one piece."""
 
-class _Blocks(NamedTuple):
-    """M blocks of one expert each, of which the first ``used`` have tokens and the others the expert ``E``, which is none.
 
-    ``slots`` says which of the ``M * size`` rows a pair of token and expert has, ``M * size`` for one that was dropped;
-    ``pairs`` says which of the ``n k`` pairs a row is of, ``n k`` for padding.
+class _Sizes(NamedTuple):
+    block: int
+    """In rows."""
+    blocks: int
+    """That are needed, however the pairs are spread."""
+    piece: int
+    """The largest, in blocks."""
+
+
+class _Pieces(NamedTuple):
+    """Rows in blocks of one expert each, blocks of an expert in pieces that are multiplied at once, of which ``used`` exist.
+
+    ``slots`` says which row a pair of token and expert has, the number of rows for one that was dropped; ``pairs`` says
+    which of the ``n k`` pairs a row is of, ``n k`` for padding. The rows end in a whole piece of padding.
     """
 
     slots: Int[Array, "n k"]
     pairs: Int[Array, " rows"]
-    owners: Int[Array, " M"]
+    block_owners: Int[Array, " blocks"]
+    """The expert of a block, ``E`` if it has no tokens."""
+    owners: Int[Array, " pieces"]
+    first_rows: Int[Array, " pieces"]
+    lengths: Int[Array, " pieces"]
+    """In blocks."""
     used: Int[Array, ""]
 
 
@@ -40,15 +57,15 @@ def grouped_experts(
 ) -> Float[Array, "n D"]:
     """``dense_experts`` with ``token_choice_weights``, in time of ``n k`` rows and fewer than ``block`` more per expert used.
 
-    The expert ``E`` is none. Rows are multiplied in blocks of ``block``; None is half of an even load, between 8 and 128, as a
-    power of 2. Derivatives are those of reverse mode only.
+    The expert ``E`` is none. The rows of an expert are padded to blocks of ``block``; None is a quarter of an even load,
+    between 8 and 128, as a power of 2. Derivatives are those of reverse mode only.
     """
     (num_tokens, k), num_experts, wide = chosen.shape, experts.up.shape[0], at_least_float32(x.dtype)
-    size = _block_size(num_tokens * k, num_experts) if block is None else block
-    blocks = _blocks(chosen, num_experts, size)
-    rows = _take(x, blocks.pairs // k, blocks.slots).reshape(-1, size, x.shape[1])
-    outputs = experts.apply(rows, activate, partial(_linear, blocks.owners, blocks.used))
-    outputs = _take(outputs.reshape(-1, x.shape[1]), blocks.slots, blocks.pairs[:, None])
+    sizes = _sizes(num_tokens * k, num_experts, block)
+    pieces = _pieces(chosen, num_experts, sizes)
+    rows = _take(x, pieces.pairs // k, pieces.slots)
+    outputs = experts.apply(rows, activate, partial(_linear, pieces, sizes))
+    outputs = _take(outputs, pieces.slots, pieces.pairs[:, None])
     return jnp.sum(weights.astype(wide)[..., None] * outputs.astype(wide), axis=1).astype(x.dtype)
 
 
@@ -66,23 +83,34 @@ def chosen_tokens(
     return jnp.zeros(x.shape, wide).at[tokens].add(added, mode="drop").astype(x.dtype)
 
 
-def _block_size(pairs: int, num_experts: int) -> int:
-    half = max(pairs // (2 * num_experts), 1)
-    return min(max(1 << (half.bit_length() - 1), SMALLEST_BLOCK), LARGEST_BLOCK)
+def _sizes(pairs: int, num_experts: int, block: int | None) -> _Sizes:
+    quarter = max(pairs // (4 * num_experts), 1)
+    size = min(max(1 << (quarter.bit_length() - 1), SMALLEST_BLOCK), LARGEST_BLOCK) if block is None else block
+    # Only blocks of used experts have padding, and none is all padding.
+    blocks = (pairs + min(num_experts, pairs) * (size - 1)) // size
+    return _Sizes(size, blocks, min(blocks, MOST_BLOCKS))
 
 
-def _blocks(chosen: Int[Array, "n k"], num_experts: int, size: int) -> _Blocks:
-    pairs, count = chosen.reshape(-1), chosen.size
+def _pieces(chosen: Int[Array, "n k"], num_experts: int, sizes: _Sizes) -> _Pieces:
+    pairs, count, size = chosen.reshape(-1), chosen.size, sizes.block
     loads = jnp.zeros(num_experts, jnp.int32).at[pairs].add(1, mode="drop")
     blocks = (loads + size - 1) // size
     ends = jnp.cumsum(blocks, dtype=jnp.int32)
-    # However the pairs are spread, only blocks of used experts have padding, and none is all padding.
-    most = (count + min(num_experts, count) * (size - 1)) // size
+    num_blocks = sizes.blocks + sizes.piece
+    num_rows = num_blocks * size
     firsts = ((ends - blocks) * size).at[pairs].get(mode="clip")
-    slots = jnp.where(pairs < num_experts, firsts + expert_places(pairs), most * size)
-    rows = jnp.full(most * size, count, jnp.int32).at[slots].set(jnp.arange(count, dtype=jnp.int32), mode="drop")
-    owners = jnp.searchsorted(ends, jnp.arange(most, dtype=jnp.int32), side="right")
-    return _Blocks(slots.reshape(chosen.shape), rows, owners, ends[-1])
+    slots = jnp.where(pairs < num_experts, firsts + expert_places(pairs), num_rows)
+    rows = jnp.full(num_rows, count, jnp.int32).at[slots].set(jnp.arange(count, dtype=jnp.int32), mode="drop")
+    block_owners = jnp.searchsorted(ends, jnp.arange(num_blocks, dtype=jnp.int32), side="right")
+
+    pieces = (blocks + sizes.piece - 1) // sizes.piece
+    piece_ends = jnp.cumsum(pieces, dtype=jnp.int32)
+    numbers = jnp.arange(min(num_experts, count) + sizes.blocks // sizes.piece, dtype=jnp.int32)
+    owners = jnp.searchsorted(piece_ends, numbers, side="right")
+    first, begins, length = (of.at[owners].get(mode="clip") for of in (piece_ends - pieces, ends - blocks, blocks))
+    before = (numbers - first) * sizes.piece
+    lengths = jnp.clip(length - before, 1, sizes.piece)
+    return _Pieces(slots.reshape(chosen.shape), rows, block_owners, owners, (begins + before) * size, lengths, piece_ends[-1])
 
 
 @jax.custom_vjp
@@ -106,50 +134,73 @@ _take.defvjp(_take_forward, _take_backward)
 
 
 def _linear(
-    owners: Int[Array, " M"],
-    used: Int[Array, ""],
-    x: Float[Array, "M R D"],
-    kernel: Float[Array, "E D F"],
-    bias: Float[Array, "E F"] | None,
-) -> Float[Array, "M R F"]:
-    y = _multiply(x, kernel, owners, used)
-    return y if bias is None else y + bias.at[owners].get(mode="fill", fill_value=0)[:, None, :]
+    pieces: _Pieces, sizes: _Sizes, x: Float[Array, "rows D"], kernel: Float[Array, "E D F"], bias: Float[Array, "E F"] | None
+) -> Float[Array, "rows F"]:
+    y = _multiply(x, kernel, pieces, sizes)
+    if bias is None:
+        return y
+    return y + jnp.repeat(bias.at[pieces.block_owners].get(mode="fill", fill_value=0), sizes.block, axis=0)
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _multiply(
-    x: Float[Array, "M R D"], kernels: Float[Array, "E D F"], owners: Int[Array, " M"], used: Int[Array, ""]
-) -> Float[Array, "M R F"]:
-    """``x[m] kernels[owners[m]]`` for the first ``used`` blocks, zeros for the rest, without a copy of the kernels."""
-
-    def step(m: Array, y: Array) -> Array:
-        block = jnp.dot(_at(x, m), _at(kernels, owners[m]), precision=matmul_precision(x.dtype))
-        return jax.lax.dynamic_update_index_in_dim(y, block, m, 0)
-
-    return jax.lax.fori_loop(0, used, step, jnp.zeros((*x.shape[:2], kernels.shape[2]), x.dtype))
+    x: Float[Array, "rows D"], kernels: Float[Array, "E D F"], pieces: _Pieces, sizes: _Sizes
+) -> Float[Array, "rows F"]:
+    return _products(x, kernels, pieces, sizes, 0)
 
 
-def _multiply_forward(x: Array, kernels: Array, owners: Array, used: Array) -> tuple[Array, tuple]:
-    return _multiply(x, kernels, owners, used), (x, kernels, owners, used)
+def _products(x: Array, kernels: Array, pieces: _Pieces, sizes: _Sizes, axis: int) -> Array:
+    """Each row of the used pieces by its expert's kernel, summed over that ``axis`` of the kernel; zeros for the rest.
+
+    Neither copies nor transposes the kernels, which are more than the rows.
+    """
+
+    def step(piece: Array, y: Array) -> Array:
+        first, kernel = pieces.first_rows[piece], _at(kernels, pieces.owners[piece])
+
+        def product(rows: int) -> Array:
+            block = jnp.dot(_rows(x, first, rows), kernel.T if axis else kernel, precision=matmul_precision(x.dtype))
+            return jnp.pad(block, ((0, sizes.piece * sizes.block - rows), (0, 0)))
+
+        # What is written beyond the piece is written again by those that follow, or is padding.
+        return jax.lax.dynamic_update_slice_in_dim(y, _switch(pieces.lengths[piece], sizes, product), first, 0)
+
+    return jax.lax.fori_loop(0, pieces.used, step, jnp.zeros((x.shape[0], kernels.shape[2 - axis]), x.dtype))
 
 
-def _multiply_backward(saved: tuple, gradient: Array) -> tuple[Array, Array, None, None]:
-    x, kernels, owners, used = saved
-    precision, wide = matmul_precision(x.dtype), at_least_float32(x.dtype)
+def _multiply_forward(x: Array, kernels: Array, pieces: _Pieces, sizes: _Sizes) -> tuple[Array, tuple]:
+    return _multiply(x, kernels, pieces, sizes), (x, kernels, pieces)
 
-    def step(m: Array, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
-        (dx, dkernels), owner, dy = so_far, owners[m], _at(gradient, m)
-        dblock = jnp.dot(dy, _at(kernels, owner).T, precision=precision)
-        dkernel = jnp.dot(_at(x, m).T, dy, precision=precision, preferred_element_type=wide)
-        dkernels = jax.lax.dynamic_update_index_in_dim(dkernels, _at(dkernels, owner) + dkernel, owner, 0)
-        return jax.lax.dynamic_update_index_in_dim(dx, dblock, m, 0), dkernels
 
-    dx, dkernels = jax.lax.fori_loop(0, used, step, (jnp.zeros_like(x), jnp.zeros(kernels.shape, wide)))
-    return dx, dkernels.astype(kernels.dtype), None, None
+def _multiply_backward(sizes: _Sizes, saved: tuple, gradient: Array) -> tuple[Array, Array, None]:
+    x, kernels, pieces = saved
+    wide = at_least_float32(x.dtype)
+
+    def step(piece: Array, so_far: Array) -> Array:
+        first, owner = pieces.first_rows[piece], pieces.owners[piece]
+
+        def product(rows: int) -> Array:
+            left, right = _rows(x, first, rows).T, _rows(gradient, first, rows)
+            return jnp.dot(left, right, precision=matmul_precision(x.dtype), preferred_element_type=wide)
+
+        added = _switch(pieces.lengths[piece], sizes, product)
+        return jax.lax.dynamic_update_index_in_dim(so_far, _at(so_far, owner) + added, owner, 0)
+
+    dkernels = jax.lax.fori_loop(0, pieces.used, step, jnp.zeros(kernels.shape, wide))
+    return _products(gradient, kernels, pieces, sizes, 1), dkernels.astype(kernels.dtype), None
 
 
 _multiply.defvjp(_multiply_forward, _multiply_backward)
 
 
+def _switch(length: Int[Array, ""], sizes: _Sizes, product: Callable[[int], Array]) -> Array:
+    """``product`` of the rows of ``length`` blocks."""
+    return jax.lax.switch(length - 1, [partial(product, blocks * sizes.block) for blocks in range(1, sizes.piece + 1)])
+
+
 def _at(x: Array, index: Array) -> Array:
     return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
+
+
+def _rows(x: Array, first: Array, count: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(x, first, count)
