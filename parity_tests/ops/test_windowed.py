@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from jax_transformer.ops.attention import windowed
+from jax_transformer.ops.dropout import Noise
 from parity_tests.ops.packing import packed
 from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
 
@@ -91,6 +93,30 @@ def test_every_option_is_that_of_the_definition(causal: bool, names: tuple[str, 
     assert_defined(inputs(rng, 150), packed(rng, 150), causal, 9, names)
 
 
+def wait_for_one_another(monkeypatch: pytest.MonkeyPatch, blocks: int, sides: int):
+    """Let the blocks of 64 tokens be taken so many at a time."""
+    monkeypatch.setattr(windowed, "SCORES_AT_ONCE", blocks * 2 * HEADS * 64 * 64 * (1 + sides))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_blocks_that_wait_for_one_another_give_the_same(
+    blocks: int, causal: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+):
+    # Of 300 tokens: five parts, three of which the last is half padding, two.
+    wait_for_one_another(monkeypatch, blocks, 1 if causal else 2)
+    assert_defined(inputs(rng, 300), packed(rng, 300), causal, 40, ("softcap", "sinks", "bias"))
+
+
+def test_each_part_drops_by_its_own_noise(monkeypatch: pytest.MonkeyPatch):
+    wait_for_one_another(monkeypatch, 1, 1)
+    same, ones = jnp.zeros((2, 192, HEADS, 4)), jnp.ones((2, 192, HEADS, 1))
+    own, drop = mask("jax_transformer", 192, None, True), (0.5, Noise(jax.random.key(0)))
+    mixed = windowed.windowed_attention(same, same, ones, own, SCALE, window=64, drop=drop)
+    assert abs(mixed.mean() - 1) < 0.1
+    assert not (mixed[:, 64:128] == mixed[:, 128:]).all(axis=(1, 2, 3)).any()
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_padding_gives_zeros(package: str, rng: np.random.Generator):
     given, segments = inputs(rng, 150), packed(rng, 150)
@@ -111,7 +137,7 @@ def test_blocks_beyond_the_window_are_not_computed(package: str, causal: bool, r
     assert np.isnan(mixed[:, 64:127]).all()
 
 
-def test_memory_grows_with_the_length_and_not_with_its_square(rng: np.random.Generator):
+def test_memory_grows_with_the_length_and_not_with_its_square(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch):
     def largest(length: int) -> int:
         given = {name: jnp.asarray(x) for name, x in inputs(rng, length).items()}
         sight = (mask("jax_transformer", length, None, True), 16)
@@ -119,6 +145,9 @@ def test_memory_grows_with_the_length_and_not_with_its_square(rng: np.random.Gen
         return max(v.aval.size for e in equations(jax.make_jaxpr(loss)(given).jaxpr) for v in e.outvars)
 
     assert largest(2048) == 2 * largest(1024)
+    wait_for_one_another(monkeypatch, 1, 1)
+    keys = 2 * 2 * 2048 * 3 * 5
+    assert largest(2048) == keys
 
 
 def equations(jaxpr: Any) -> list[Any]:

@@ -1,5 +1,8 @@
 """Attention through a window: a block of queries meets its own and the neighbouring blocks of keys, and no others."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
@@ -10,6 +13,9 @@ from jax_transformer.ops.position_bias import OffsetBias
 
 SMALLEST_BLOCK = 64
 """Blocks of fewer tokens are matrix products too small to be fast."""
+
+SCORES_AT_ONCE = 1 << 22
+"""Of more, the next blocks wait for those before them: the time per token then grows with the memory that scores take."""
 
 
 def windowed_attention(
@@ -26,11 +32,12 @@ def windowed_attention(
     sinks: Float[Array, " N"] | None = None,
     drop: tuple[float, Noise | None] = (0.0, None),
 ) -> Float[Array, "B T N V"]:
-    """``softmax_attention`` with ``mask.allowed(window)``, in time and memory of ``T * window`` rather than ``T * T``.
+    """``softmax_attention`` with ``mask.allowed(window)``, in time of ``T * window`` rather than ``T * T`` and memory of ``T``.
 
     For a sequence over itself, its segments in one piece each: positions of the same segment then differ as indices do, so that
     what is inside the window is in the query's block of ``max(window, 64)`` tokens, in the one before it or, if the mask is not
-    causal, in the one after it. ``drop`` draws other noise than the definition does.
+    causal, in the one after it. Scores are computed once more in the backward pass. ``drop`` draws other noise than the
+    definition does.
 
     Raises:
         ValueError: Queries and keys differ in number, or there are ``sink_tokens``, which are in no neighbouring block.
@@ -41,26 +48,39 @@ def windowed_attention(
     if sink_tokens:
         raise ValueError(f"sink_tokens={sink_tokens}: windowed attention cannot see beyond its window")
     size, sides = min(max(window, SMALLEST_BLOCK), length), 1 if mask.causal else 2
+    at_once = max(SCORES_AT_ONCE // (batch * q.shape[2] * size * size * (1 + sides)), 1)
     segments = jnp.ones((batch, length), jnp.int32) if mask.q_segments is None else mask.q_segments
-    positions = jnp.broadcast_to(mask.q_positions, (batch, length))
-    own, near = ([_blocks(x, size, n) for x in (positions, segments)] for n in (0, sides))
-    local = Mask(own[0], near[0], own[1], near[1], mask.causal)
-    q, k, v = (_blocks(x, size, n) for x, n in ((q, 0), (k, sides), (v, sides)))
-    added = None if bias is None else bias.at(local.offsets())
-    options = {"softcap": softcap, "bias": added, "sinks": sinks, "drop": drop}
-    mixed, _ = softmax_attention(q, k, v, local.allowed(window), scale, **options)
-    return mixed.reshape(batch, -1, *mixed.shape[2:])[:, :length]
+    marks = (jnp.broadcast_to(mask.q_positions, (batch, length)), segments)
+    own = [_blocks(x, size, 0, at_once) for x in (q, *marks)]
+    near = [_blocks(x, size, sides, at_once) for x in (k, v, *marks)]
+    rate, noise = drop
+
+    def mix(part: tuple[Any, Any, Noise | None]) -> Float[Array, "rows size N V"]:
+        (q, *marks), (k, v, *near_marks), noise = part
+        local = Mask(marks[0], near_marks[0], marks[1], near_marks[1], mask.causal)
+        added = None if bias is None else bias.at(local.offsets())
+        options = {"softcap": softcap, "bias": added, "sinks": sinks, "drop": (rate, noise)}
+        return softmax_attention(q, k, v, local.allowed(window), scale, **options)[0]
+
+    parts = own[0].shape[0]
+    mixed = jax.lax.map(jax.checkpoint(mix), (own, near, None if noise is None else noise.split(parts)))
+    mixed = jnp.moveaxis(mixed.reshape(parts, batch, -1, *mixed.shape[3:]), 0, 1)
+    return mixed.reshape(batch, -1, *mixed.shape[3:])[:, :length]
 
 
-def _blocks(x: Shaped[Array, "B T *D"], size: int, neighbours: int) -> Shaped[Array, "rows near *D"]:
-    """Blocks of ``size`` tokens as rows of a batch, each between that before it and, of two neighbours, that after it.
+def _blocks(x: Shaped[Array, "B T *D"], size: int, neighbours: int, at_once: int) -> Shaped[Array, "parts rows near *D"]:
+    """Blocks of ``size`` tokens as rows of a batch, each between that before it and, of two neighbours, that after it;
+    ``at_once`` of each sequence in a part.
 
-    Zeros fill the last block and stand beyond both ends: segment 0, which nobody sees.
+    Zeros fill the last part and stand beyond both ends: segment 0, which nobody sees.
     """
     batch, length = x.shape[:2]
     count = -(-length // size)
+    parts = -(-count // at_once)
+    at_once = -(-count // parts)
     before, after = size * min(neighbours, 1), size * max(neighbours - 1, 0)
-    padding = [(0, 0), (before, count * size - length + after)] + [(0, 0)] * (x.ndim - 2)
-    parts = jnp.pad(x, padding).reshape(batch, -1, size, *x.shape[2:])
-    near = jnp.concatenate([parts[:, n : n + count] for n in range(neighbours + 1)], axis=2)
-    return near.reshape(batch * count, -1, *x.shape[2:])
+    padding = [(0, 0), (before, parts * at_once * size - length + after)] + [(0, 0)] * (x.ndim - 2)
+    blocks = jnp.pad(x, padding).reshape(batch, -1, size, *x.shape[2:])
+    near = jnp.concatenate([blocks[:, n : n + parts * at_once] for n in range(neighbours + 1)], axis=2)
+    near = jnp.moveaxis(near.reshape(batch, parts, at_once, *near.shape[2:]), 1, 0)
+    return near.reshape(parts, batch * at_once, *near.shape[3:])
