@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+import jax
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from parity_tests.cases import enumerate_cases
 from parity_tests.drawing import draw_config
 from parity_tests.ladder import run_ladder
 from parity_tests.measured import Plan
-from parity_tests.report import Row
+from parity_tests.report import LadderReport, Row
 
 CASES = enumerate_cases()
 WITHOUT_GRADIENT = {
@@ -36,6 +37,14 @@ SWEEP = Plan(dtypes=("float64",), runs=("clipped",), init=False, optimize=False)
 EVERY_PRECISION = Plan(dtypes=("float64", "float32", "bfloat16", "bfloat16_weights"), optimize=False)
 
 
+def climb(config: Model, plan: Plan, title: str) -> LadderReport:
+    """The report of a ladder that passed."""
+    report = run_ladder(config, plan=plan, title=title)
+    jax.clear_caches()  # No two configs share a compiled function, and a worker would grow by 30 MB with each.
+    assert report.passed, report.summary()
+    return report
+
+
 def test_every_component_has_a_case() -> None:
     wanted = {owner for _, owner, _ in fields(Model)}
     assert wanted == {type(node) for config in CASES.values() for node in nodes(config)}
@@ -43,8 +52,7 @@ def test_every_component_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_table_entry_along_every_axis(name: str) -> None:
-    report = run_ladder(CASES[name], plan=SWEEP, title=name)
-    assert report.passed, report.summary()
+    report = climb(CASES[name], SWEEP, name)
     assert list(report.zero_gradients) == WITHOUT_GRADIENT.get(name, [])
 
 
@@ -52,16 +60,14 @@ def test_every_table_entry_along_every_axis(name: str) -> None:
 def test_a_config_from_anywhere_in_the_space(number: int) -> None:
     config = draw_config(Random(number).choice)
     dtypes = ("float64", "own") if number < DRAWN_IN_ITS_OWN_DTYPE else ("float64",)
-    report = run_ladder(config, plan=replace(SWEEP, dtypes=dtypes, seed=number), title=repr(config))
-    assert report.passed, report.summary()
+    climb(config, replace(SWEEP, dtypes=dtypes, seed=number), repr(config))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(DRAWN, 500, BUNDLE))
 def test_many_configs_from_anywhere_in_the_space(start: int) -> None:
     for number in range(start, start + BUNDLE):
-        report = run_ladder(draw_config(Random(number).choice), plan=replace(SWEEP, seed=number), title=f"config {number}")
-        assert report.passed, report.summary()
+        climb(draw_config(Random(number).choice), replace(SWEEP, seed=number), f"config {number}")
 
 
 @st.composite
@@ -73,8 +79,7 @@ def configs(draw: Callable) -> Model:
 @settings(max_examples=2)
 @given(configs())
 def test_configs_that_shrink(config: Model) -> None:
-    report = run_ladder(config, plan=SWEEP, title=repr(config))
-    assert report.passed, report.summary()
+    climb(config, SWEEP, repr(config))
 
 
 @pytest.mark.slow
@@ -82,15 +87,12 @@ def test_configs_that_shrink(config: Model) -> None:
 @settings(max_examples=LONG_EXAMPLES)
 @given(configs(), st.integers(0, 1000))
 def test_many_configs_at_every_precision(config: Model, weights: int) -> None:
-    plan = Plan(dtypes=EVERY_PRECISION.dtypes, optimize=False, seed=weights)
-    report = run_ladder(config, plan=plan, title=repr(config))
-    assert report.passed, report.summary()
+    climb(config, replace(EVERY_PRECISION, seed=weights), repr(config))
 
 
 @pytest.mark.parametrize("name", ["position_none", "ffn_quick_gelu_sigmoid_relu", "encoder_bert", "encoder_decoder_rich"])
 def test_every_precision(name: str) -> None:
-    report = run_ladder(CASES[name], plan=EVERY_PRECISION, title=name)
-    assert report.passed, report.summary()
+    report = climb(CASES[name], EVERY_PRECISION, name)
     stages = {"structure", "round trip", "forward", "gradient", "casts", "optimizer", "decode", "init"}
     remembers = set() if isinstance(CASES[name], Encoder) else {"decode state"}
     assert {row.stage for row in report.rows} == stages | remembers
