@@ -13,6 +13,7 @@ from parity_tests.inputs import DISTINCT
 
 REMATS: tuple[str, ...] = get_args(Remat)
 SHARED_HEADS, WIDTHS = 3, (6, 8, 10, 13, 16)
+TABLE_WIDTHS = (None, None, 6)
 SHARED_BIAS = c.T5Bias(num_buckets=8, max_distance=9)
 
 
@@ -39,9 +40,8 @@ def _draw_encoder(pick: Pick) -> c.Encoder:
 
 def _draw_encoder_decoder(pick: Pick) -> c.EncoderDecoder:
     width, share = pick(WIDTHS), pick((True, False))
-    embeddings = [_draw_embedding(pick, width, types=False) for _ in range(2)]
-    if share:
-        embeddings[1] = embeddings[1].model_copy(update={"dim": embeddings[0].dim})
+    first = _draw_embedding(pick, width, types=False)
+    embeddings = first, _draw_embedding(pick, width, types=False, dims=(first.dim,) if share else TABLE_WIDTHS)
     usual = _usual(pick, width)
     final_norms = usual.pop("final_norm"), _draw_norm(pick)
     stacks = _draw_stack(pick, small=True, causal=False), _draw_stack(pick, crosses=True, small=True)
@@ -62,8 +62,8 @@ def _usual(pick: Pick, width: int) -> dict[str, Any]:
     }
 
 
-def _draw_embedding(pick: Pick, width: int, types: bool = True) -> c.Embedding:
-    dim = pick((None, None, 6))
+def _draw_embedding(pick: Pick, width: int, types: bool = True, dims: tuple[int | None, ...] = TABLE_WIDTHS) -> c.Embedding:
+    dim = pick(dims)
     positions: list[c.AbsolutePosition | None] = [None, None, c.Learned(offset=pick((0, 2)))]
     if (width if dim is None else dim) % 2 == 0:
         halves = {"layout": pick(("interleaved", "halves")), "denominator": pick(("half", "half_minus_one"))}

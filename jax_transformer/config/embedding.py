@@ -6,7 +6,7 @@ from pydantic import Field
 
 from jax_transformer.config.base import Config, Positive, Probability
 from jax_transformer.config.norm import Norm
-from jax_transformer.config.position import AbsolutePosition
+from jax_transformer.config.position import AbsolutePosition, Sinusoidal
 
 
 class Embedding(Config):
@@ -32,3 +32,19 @@ class Embedding(Config):
     def factor(self, d_model: int) -> float:
         """``scale`` as a number."""
         return self.width(d_model) ** 0.5 if self.scale == "sqrt_dim" else self.scale
+
+    def check_width(self, d_model: int, path: str = "embedding") -> None:
+        """Raises ValueError where the width of the table does not hold the pairs of sinusoidal positions."""
+        position, width = self.position, self.width(d_model)
+        if not isinstance(position, Sinusoidal):
+            return
+        if width % 2:
+            raise ValueError(
+                f"{path}.position: sinusoidal makes pairs of a sine and a cosine, but the embedding's width is {width}; use an "
+                "even width or learned positions"
+            )
+        if position.denominator == "half_minus_one" and width < 4:
+            raise ValueError(
+                f"{path}.position.denominator: half_minus_one divides by width / 2 - 1, but the embedding's width is {width}; "
+                "use a width of at least 4 or denominator: half"
+            )

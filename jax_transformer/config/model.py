@@ -56,6 +56,7 @@ class Decoder(_Model):
 
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
+        self.embedding.check_width(self.d_model)
         _refuse_cross_attention(self.stack, "a decoder has no encoder whose output it could read")
         _refuse_expert_choice(self.stack)
         return self
@@ -72,6 +73,7 @@ class Encoder(_Model):
 
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
+        self.embedding.check_width(self.d_model)
         _refuse_cross_attention(self.stack, "an encoder reads nothing but its own input")
         _refuse_causal(self.stack)
         return self
@@ -110,6 +112,7 @@ class EncoderDecoder(_Model):
                 "decoder.stack: no block has cross_attention, so the encoder's output would reach nothing: give it to one"
             )
         for name, tower in (("encoder", self.encoder), ("decoder", self.decoder)):
+            tower.embedding.check_width(self.d_model, f"{name}.embedding")
             if tower.embedding.num_token_types:
                 raise ValueError(
                     f"{name}.embedding.num_token_types={tower.embedding.num_token_types}: an encoder-decoder tells its two "

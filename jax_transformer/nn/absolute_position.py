@@ -7,7 +7,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jax_transformer import config
-from jax_transformer.config.errors import ConfigError
 from jax_transformer.nn.linear import Embed
 from jax_transformer.nn.params import Maker
 from jax_transformer.ops.sinusoid import sinusoid, sinusoid_frequencies
@@ -17,7 +16,6 @@ class Sinusoidal(nnx.Module):
     """Fixed sines and cosines; no parameters."""
 
     def __init__(self, c: config.Sinusoidal, max_length: int, dim: int, make: Maker):
-        _check_width(c, dim)
         self.config = c
         self.dim = dim
         self.compute_dtype = make.dtype.compute
@@ -39,20 +37,6 @@ class Learned(nnx.Module):
     def __call__(self, positions: Int[Array, "#B T"]) -> Float[Array, "#B T D"]:
         """The vector of each position. The caller has checked the length; padding, at -1, counts as position 0."""
         return self.table(jnp.maximum(positions, 0) + self.offset)
-
-
-def _check_width(c: config.Sinusoidal, dim: int) -> None:
-    """Raises ConfigError where vectors of ``dim`` numbers cannot hold the pairs of ``c``."""
-    if dim % 2:
-        raise ConfigError(
-            f"embedding.position: sinusoidal makes pairs of a sine and a cosine, but the embedding's width is {dim}; use an "
-            "even width or learned positions"
-        )
-    if c.denominator == "half_minus_one" and dim < 4:
-        raise ConfigError(
-            f"embedding.position.denominator: half_minus_one divides by width / 2 - 1, but the embedding's width is {dim}; "
-            "use a width of at least 4 or denominator: half"
-        )
 
 
 ABSOLUTE_POSITION: dict[type[config.Config], Callable[..., nnx.Module]] = {

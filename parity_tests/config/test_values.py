@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from jax_transformer.config import Run, Sampling
+from jax_transformer.config import Embedding, Run, Sampling, Sinusoidal
 from jax_transformer.config.document import show_path
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.config.load import from_json, load_config, load_run, make_config
-from parity_tests.builders import block, cross, encoder, encoder_decoder, tower
+from parity_tests.builders import block, cross, decoder, encoder, encoder_decoder, tower
 from parity_tests.config.samples import every_field, parent, with_field
 from parity_tests.linear_time import gated_delta, linear
 
@@ -142,6 +142,23 @@ def test_an_encoder_takes_no_mixer_that_reads_in_order(mixer: Any, reason: str):
     with pytest.raises(ValueError, match=rf"encoder\.stack\.pattern\[1\]\.attention: .*{reason}"):
         encoder_decoder(tower(block(), block(mixer)), reading)
     encoder_decoder(tower(block()), reading)
+
+
+@pytest.mark.parametrize(
+    ("position", "dim", "reason"),
+    [
+        (Sinusoidal(), 5, r"position: .* width is 5; use an even width"),
+        (Sinusoidal(denominator="half_minus_one"), 2, r"position\.denominator: .* width is 2; use a width of at least 4"),
+    ],
+)
+def test_a_width_that_holds_no_pairs_is_refused(position: Sinusoidal, dim: int, reason: str):
+    embedding = Embedding(dim=dim, position=position)
+    for build in (decoder, encoder):
+        with pytest.raises(ValueError, match=rf"[^.]embedding\.{reason}"):
+            build(block(), embedding=embedding)
+    reading = tower(block(cross_attention=cross()))
+    with pytest.raises(ValueError, match=rf"encoder\.embedding\.{reason}"):
+        encoder_decoder(tower(block(), embedding=embedding), reading)
 
 
 def test_every_problem_is_reported_at_once():

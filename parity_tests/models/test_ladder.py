@@ -30,7 +30,7 @@ WITHOUT_GRADIENT = {
 }
 """Where a softmax over keys cannot feel a parameter (no rotation after it, or a window of one token), and biases that only
 choose."""
-DRAWN, DRAWN_IN_ITS_OWN_DTYPE, BUNDLE = 40, 8, 20
+DRAWN, DRAWN_IN_ALL, DRAWN_IN_ITS_OWN_DTYPE, BUNDLE = 40, 500, 8, 20
 LONG_EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "30"))
 SWEEP = Plan(dtypes=("float64",), runs=("clipped",), init=False, optimize=False)
 """One of the optimizer's configs: what differs between them is the same code for every model."""
@@ -63,8 +63,14 @@ def test_a_config_from_anywhere_in_the_space(number: int) -> None:
     climb(config, replace(SWEEP, dtypes=dtypes, seed=number), repr(config))
 
 
+def test_every_drawn_config_is_one_that_a_file_may_hold() -> None:
+    for number in range(DRAWN_IN_ALL):
+        config = draw_config(Random(number).choice)
+        assert type(config).model_validate(config.model_dump()) == config
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("start", range(DRAWN, 500, BUNDLE))
+@pytest.mark.parametrize("start", range(DRAWN, DRAWN_IN_ALL, BUNDLE))
 def test_many_configs_from_anywhere_in_the_space(start: int) -> None:
     for number in range(start, start + BUNDLE):
         climb(draw_config(Random(number).choice), replace(SWEEP, seed=number), f"config {number}")

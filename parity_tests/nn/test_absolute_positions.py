@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from jax_transformer import config
-from jax_transformer.config.errors import ConfigError
 from jax_transformer.nn.params import Maker, get_params, with_params
 from parity_tests.ops.pairs import EXACT, PACKAGES, array, tensor
 from torch_reference.nn.params import Maker as TorchMaker
@@ -68,13 +67,3 @@ def test_learned_positions_are_rows_of_the_table_after_its_offset(rng: np.random
     table = rng.normal(size=(11, 6))
     got = looked_up(absolute(config.Learned(offset=2), 6, table), POSITIONS)
     np.testing.assert_array_equal(got, table[np.maximum(POSITIONS, 0) + 2])
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize(
-    ("denominator", "dim", "message"), [("half", 5, "width is 5"), ("half_minus_one", 2, "denominator.*width is 2")]
-)
-def test_a_width_that_holds_no_pairs_is_refused(package: str, denominator: Any, dim: int, message: str):
-    c = config.Sinusoidal(denominator=denominator)
-    with pytest.raises(ConfigError, match=f"embedding.position.*{message}"):
-        build(package, c, dim)

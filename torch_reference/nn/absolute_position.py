@@ -7,7 +7,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jax_transformer import config
-from jax_transformer.config.errors import ConfigError
 from torch_reference.nn.linear import Embed
 from torch_reference.nn.params import Maker
 from torch_reference.ops.sinusoid import sinusoid, sinusoid_frequencies
@@ -18,7 +17,6 @@ class Sinusoidal(nn.Module):
 
     def __init__(self, c: config.Sinusoidal, max_length: int, dim: int, make: Maker):
         super().__init__()
-        _check_width(c, dim)
         self.config = c
         # A numpy array, not a buffer: it keeps its float64 when the module is cast, and its values on the meta device.
         self.frequencies = sinusoid_frequencies(c.base, dim, c.denominator)
@@ -41,20 +39,6 @@ class Learned(nn.Module):
     def forward(self, positions: Int[Tensor, "#B T"]) -> Float[Tensor, "#B T D"]:
         """The vector of each position. The caller has checked the length; padding, at -1, counts as position 0."""
         return self.table(torch.clamp(positions, min=0) + self.offset)
-
-
-def _check_width(c: config.Sinusoidal, dim: int) -> None:
-    """Raises ConfigError where vectors of ``dim`` numbers cannot hold the pairs of ``c``."""
-    if dim % 2:
-        raise ConfigError(
-            f"embedding.position: sinusoidal makes pairs of a sine and a cosine, but the embedding's width is {dim}; use an "
-            "even width or learned positions"
-        )
-    if c.denominator == "half_minus_one" and dim < 4:
-        raise ConfigError(
-            f"embedding.position.denominator: half_minus_one divides by width / 2 - 1, but the embedding's width is {dim}; "
-            "use a width of at least 4 or denominator: half"
-        )
 
 
 ABSOLUTE_POSITION: dict[type[config.Config], Callable[..., nn.Module]] = {
