@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from parity_tests.hf.cases_experts import EXPERTS
+
 TOKENS = 43
 """Size of the vocabulary."""
 
@@ -164,4 +166,4 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "xglm, unscaled": ("xglm", XGLM | UNTIED | {"pad_token_id": 1, "scale_embedding": False, "activation_function": "relu"}),
     "distilbert": ("distilbert", DISTIL),
     "electra": ("electra", NEOX | {"embedding_size": 10}),
-}
+} | EXPERTS
