@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import jax_transformer as jt
+from jax_transformer.config import Decoder
 from jax_transformer.config.errors import ConfigError, WeightsError
-from jax_transformer.convert.hf import FAMILY
+from jax_transformer.config.load import load_config
+from jax_transformer.convert.hf import FAMILY, choose, open_hf
 from jax_transformer.convert.hf.flat import flatten
-from jax_transformer.convert.hub import open_weights, write_weights
+from jax_transformer.convert.hub import WeightsReader, open_weights, write_weights
 from jax_transformer.convert.pretrained import convert
 from parity_tests.hf.cases import CASES
 from parity_tests.hf.checkpoints import assert_same_tensors, save, torch
@@ -58,6 +60,19 @@ def test_what_chooses_experts_stays_float32_among_16_bits(case: str, tmp_path: P
     assert len(kept) == len(FLOAT32[case])
     logits, _ = jt.load_pretrained(tmp_path / "ours")(jnp.zeros((1, 3), int))
     assert np.isfinite(np.asarray(logits, np.float32)).all()
+
+
+def test_of_some_experts_only_their_tensors_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from torch_reference.models import abstract_model
+
+    save("mixtral", tmp_path / "hf")
+    _, view = open_hf(tmp_path / "hf", lambda c: {name: tuple(p.shape) for name, p in abstract_model(c).state_dict().items()})
+    name = "stack.layers.1.ffn.experts.up_proj.weight"
+    read: list[str] = []
+    whole, stored = view.read(name), WeightsReader.read
+    monkeypatch.setattr(WeightsReader, "read", lambda self, one, *rows: read.append(one) or stored(self, one, *rows))
+    assert np.array_equal(view.read(name, slice(2, 4)), whole[2:4])
+    assert read == [f"model.layers.1.block_sparse_moe.experts.{expert}.w3.weight" for expert in (2, 3)]
 
 
 @pytest.fixture
@@ -144,3 +159,19 @@ def test_factors_of_yarn_are_given_back_as_they_were():
         "mscale": 1.0,
         "mscale_all_dim": 0.707,
     }
+
+
+def test_a_mixture_of_ours_is_a_mixtral_unless_experts_overflow():
+    tree = load_config("mixtral_tiny").model_dump(mode="json")
+    ffn = tree["stack"]["pattern"][0]["ffn"]
+    ffn |= {"load_balance_weight": 0.5, "router_z_weight": 0.0, "router_noise": 0.1}
+    assert choose(Decoder.model_validate(tree)).name == "mixtral"
+    ffn["capacity_factor"] = 1.25
+    with pytest.raises(ConfigError, match=r"layers\.0\.ffn\.capacity_factor: the model has 1\.25, the family None"):
+        choose(Decoder.model_validate(tree), "mixtral")
+
+
+def test_keys_that_some_loaders_look_for_are_written():
+    name, keys = CASES["deepseek_v3"]
+    written = FAMILY[name].write_config(FAMILY[name].read_config(keys, name))
+    assert (written["scoring_func"], written["topk_method"], written["moe_layer_freq"]) == ("sigmoid", "noaux_tc", 1)

@@ -14,6 +14,7 @@ from jax_transformer.convert.hf.experts import (
     experts,
     groups,
     routed_scale,
+    said,
     shared_rows,
 )
 from jax_transformer.convert.hf.family import Family
@@ -61,8 +62,8 @@ DEEPSEEK_V2 = Family(
         *counts(2048),
         *rms(1e-6),
         Mixtures(AfterFirst(0), MIXTURE, (*dense(11008), Field("layer.ffn.bias", "mlp_bias", False))),
-        Only("moe_layer_freq", (1,), "every layer after the first ones is a mixture"),
-        Only("scoring_func", ("softmax",), "this family scores by the softmax"),
+        said("moe_layer_freq", 1),
+        said("scoring_func", "softmax"),
         Only("norm_topk_prob", (False,), "transformers does not read it"),
         LatentRope(),
     ),

@@ -12,11 +12,12 @@ from jax_transformer.convert.hf.experts import (
     experts,
     renormalize,
     routed_scale,
+    said,
     shared_rows,
 )
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.latent import HARMLESS, LatentRope, latent_attention, latent_rows
-from jax_transformer.convert.hf.parts import Fixed, Only
+from jax_transformer.convert.hf.parts import Fixed
 from jax_transformer.convert.hf.skeleton import ENDS, GLU, LAYER, OURS, PRE, counts, modules, rms
 from jax_transformer.convert.rows import Row
 
@@ -40,9 +41,9 @@ DEEPSEEK_V3 = Family(
         *counts(4096),
         *rms(1e-6),
         Mixtures(AfterFirst(3), MIXTURE, dense(18432)),
-        Only("moe_layer_freq", (1,), "every layer after the first ones is a mixture"),
-        Only("scoring_func", ("sigmoid",), "this family scores by the sigmoid"),
-        Only("topk_method", ("noaux_tc",), "this family chooses by groups and a bias"),
+        said("moe_layer_freq", 1),
+        said("scoring_func", "sigmoid"),
+        said("topk_method", "noaux_tc"),
         LatentRope(chosen=True),
     ),
     rows=ENDS + modules(LAYER, PRE | GLU | NAMES) + latent_rows() + CHOICE_BIAS + expert_rows("mlp", PROJECTIONS),

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.convert.byte_ops import Stack
 from jax_transformer.convert.hf.flat import Flat
-from jax_transformer.convert.hf.parts import ACTIVATION, Field, Fixed, Keys, Missing, Part
+from jax_transformer.convert.hf.parts import ACTIVATION, Choice, Field, Fixed, Keys, Missing, Part
 from jax_transformer.convert.hf.skeleton import LAYER, OURS, feed_forward
 from jax_transformer.convert.rows import Row
 
@@ -65,6 +65,11 @@ def renormalize(default: bool) -> Field:
 def routed_scale(default: float) -> Field:
     """The factor on the weights of the experts."""
     return Field("layer.ffn.routing.scale", "routed_scaling_factor", default)
+
+
+def said(key: str, value: Any) -> Choice:
+    """A key that has one value in every model of the family; it is written, because some loaders look for it."""
+    return Choice(key, value, {value: {}})
 
 
 class Sparse(Protocol):

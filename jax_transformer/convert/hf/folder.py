@@ -12,7 +12,7 @@ import numpy as np
 from jax_transformer.config import Model
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert import hub
-from jax_transformer.convert.byte_ops import Same, Shape
+from jax_transformer.convert.byte_ops import Same, Shape, Stack
 from jax_transformer.convert.hf.family import IDS, Family
 from jax_transformer.convert.rows import Bound, Read
 from jax_transformer.convert.safetensors_file import TensorInfo, parse_json
@@ -78,8 +78,10 @@ class HubView(Mapping[str, TensorInfo]):
         return len(self._rows)
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """The hub tensor, or consecutive ``rows`` of it; what is stored as it is, is read no further than that."""
+        """The hub tensor, or consecutive ``rows`` of it; what is stored as it is, or expert by expert, is read no further."""
         row, number = self._rows[name]
+        if isinstance(row.op, Stack):
+            return np.stack([self._stored(one) for one in row.theirs[rows]])
         if isinstance(row.op, Same):
             return self._weights.read(self._names[row.theirs[0]], rows)
         return row.to_hub(self._stored)[number][rows]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jax_transformer.convert.hf.depth import Rope
-from jax_transformer.convert.hf.experts import TRAINING, W123, expert_rows, experts
+from jax_transformer.convert.hf.experts import TRAINING, W123, expert_rows, experts, said
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import Fixed, Keys, Only
@@ -40,10 +40,10 @@ MINIMAX_M2 = Family(
         *rms(1e-6, "before_weight", "scale", "layer.attention.qk_norm.norm"),
         *experts("sigmoid_top_k", ("num_local_experts", "num_experts"), width="", defaults=(256, 8, None)),
         Fixed({"layer.ffn.routing.choice_bias": True, "layer.attention.qk_norm.scope": "full"}),
-        Only("scoring_func", ("sigmoid",), "this family scores by the sigmoid"),
-        Only("use_routing_bias", (True,), "this family has a bias that chooses"),
-        Only("use_qk_norm", (True,), "this family normalises queries and keys"),
-        Only("qk_norm_type", ("per_layer",), "this family normalises over all heads"),
+        said("scoring_func", "sigmoid"),
+        said("use_routing_bias", True),
+        said("use_qk_norm", True),
+        said("qk_norm_type", "per_layer"),
         Only("shared_intermediate_size", (0,), "this family has no network for every token"),
         RotaryWidth(),
         Rope(5e6, fraction=turning),
