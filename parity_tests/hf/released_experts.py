@@ -44,6 +44,14 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         | {"max_window_layers": 21, "num_key_value_heads": 4, "decoder_sparse_step": 1},
         {f"{FFN}.shared_gate": True, f"{FFN}.shared.hidden_dim": 48, "layer.attention.window": None},
     ),
+    "Qwen 1.5 MoE with a window": (
+        "qwen2_moe",
+        OLD
+        | EIGHT
+        | {"shared_expert_intermediate_size": 48, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 3}
+        | {"num_key_value_heads": 4},
+        {f"layers.{layer}.attention.window": 7 if layer in (0, 2) else None for layer in range(6)},
+    ),
     "OLMoE": (
         "olmoe",
         OLD | {"num_experts": 8, "num_experts_per_tok": 2, "clip_qkv": None, "norm_topk_prob": False},
