@@ -41,8 +41,9 @@ class Drop:
     reason: str
 
     def covers(self, name: str) -> bool:
-        """Whether ``name`` is one of them; ``{layer}`` stands for a number."""
-        return re.fullmatch(re.escape(self.theirs).replace(r"\{layer\}", r"\d+"), name) is not None
+        """Whether ``name`` is one of them; ``{layer}`` stands for a number, ``*`` for anything."""
+        pattern = re.escape(self.theirs).replace(r"\{layer\}", r"\d+").replace(r"\*", ".*")
+        return re.fullmatch(pattern, name) is not None
 
 
 @dataclass(frozen=True)

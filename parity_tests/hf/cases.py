@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from parity_tests.hf.cases_experts import ALPHA, EXPERTS
+
 TOKENS = 43
 """Size of the vocabulary."""
 
@@ -153,6 +155,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         CWM,
     ),
     "hunyuan": ("hunyuan_v1_dense", SMALL | WIDE | {"attention_bias": True}),
+    "hunyuan, alpha": ("hunyuan_v1_dense", SMALL | WIDE | ALPHA),
     "ernie4_5": ("ernie4_5", SMALL | {"head_dim": 10}),
     "vaultgemma": ("vaultgemma", SMALL | WIDE | {"sliding_window": 5, "query_pre_attn_scalar": 7}),
     "jais2": ("jais2", SMALL | {"head_dim": 10}),
@@ -164,4 +167,4 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "xglm, unscaled": ("xglm", XGLM | UNTIED | {"pad_token_id": 1, "scale_embedding": False, "activation_function": "relu"}),
     "distilbert": ("distilbert", DISTIL),
     "electra": ("electra", NEOX | {"embedding_size": 10}),
-}
+} | EXPERTS

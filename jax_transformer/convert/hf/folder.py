@@ -12,7 +12,7 @@ import numpy as np
 from jax_transformer.config import Model
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert import hub
-from jax_transformer.convert.byte_ops import Same, Shape
+from jax_transformer.convert.byte_ops import Same, Shape, Stack
 from jax_transformer.convert.hf.family import IDS, Family
 from jax_transformer.convert.rows import Bound, Read
 from jax_transformer.convert.safetensors_file import TensorInfo, parse_json
@@ -78,8 +78,10 @@ class HubView(Mapping[str, TensorInfo]):
         return len(self._rows)
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """The hub tensor, or consecutive ``rows`` of it; what is stored as it is, is read no further than that."""
+        """The hub tensor, or consecutive ``rows`` of it; what is stored as it is, or expert by expert, is read no further."""
         row, number = self._rows[name]
+        if isinstance(row.op, Stack):
+            return np.stack([self._stored(one) for one in row.theirs[rows]])
         if isinstance(row.op, Same):
             return self._weights.read(self._names[row.theirs[0]], rows)
         return row.to_hub(self._stored)[number][rows]
@@ -102,7 +104,8 @@ def open_folder(
     Raises ConfigError for a config that we cannot express, WeightsError that lists every missing, unexpected and misshapen
     tensor.
     """
-    config = family.read_config(read_values(folder), str(Path(folder) / "config.json"))
+    values = read_values(folder)
+    config = family.read_config(values, str(Path(folder) / "config.json"))
     weights = hub.open_weights(folder)
     names = _names(family, weights)
     left_out = {copy for copy, original in family.copies if _is_copy(weights, names, copy, original, must=True)}
@@ -113,9 +116,7 @@ def open_folder(
             config = config.model_copy(update={"head": config.head.model_copy(update={"tied": False})})
     rows = family.bind(config, shapes_of(config))
     available = {
-        name: weights[stored]
-        for name, stored in names.items()
-        if name not in left_out and not any(drop.covers(name) for drop in family.drops)
+        name: weights[stored] for name, stored in names.items() if name not in left_out and not family.is_left_out(name, values)
     }
     hub.check_shapes({name: shape for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)}, available)
     stored = str(weights[names[rows[0].theirs[0]]].dtype)

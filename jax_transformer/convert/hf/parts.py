@@ -197,9 +197,9 @@ def switch(key: str | tuple[str, ...], default: bool, on: Mapping[str, Any], off
 
 
 def preimage(function: Callable[[float], float], value: float, guess: float) -> float:
-    """The x that ``function`` takes to exactly ``value``, near ``guess``; a whole number where one does."""
+    """The x that ``function`` takes to exactly ``value``, near ``guess``; the shortest decimal that does, or a whole number."""
     neighbours = [math.nextafter(guess, direction) for direction in (-math.inf, math.inf)]
-    for candidate in (float(round(guess)), guess, *neighbours):
+    for candidate in (*(round(guess, digits) for digits in range(16)), guess, *neighbours):
         if candidate > 0 and function(candidate) == value:
             return int(candidate) if candidate.is_integer() else candidate
     return guess
