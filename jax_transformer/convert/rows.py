@@ -35,14 +35,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Drop:
-    """A pattern of tensors that are read over and never written: saved buffers, which follow from the config."""
+    """A pattern of tensors that are read over and never written: saved buffers, heads that serve training only."""
 
     theirs: str
     reason: str
 
     def covers(self, name: str) -> bool:
-        """Whether ``name`` is one of them; ``{layer}`` stands for a number."""
-        return re.fullmatch(re.escape(self.theirs).replace(r"\{layer\}", r"\d+"), name) is not None
+        """Whether ``name`` is one of them; ``{layer}`` stands for a number, ``{rest}`` for anything."""
+        pattern = re.escape(self.theirs).replace(r"\{layer\}", r"\d+").replace(r"\{rest\}", ".+")
+        return re.fullmatch(pattern, name) is not None
 
 
 @dataclass(frozen=True)

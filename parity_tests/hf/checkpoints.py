@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jax_transformer.convert.hub import open_weights
-from parity_tests.hf.cases import CASES, TOKENS
+from jax_transformer.convert.hub import open_weights, write_weights
+from parity_tests.hf.bases import TOKENS
+from parity_tests.hf.cases import CASES
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -29,7 +30,29 @@ def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Any:
             parameter.copy_(1.0 + 0.3 * spread if norm else spread * (0.3 if parameter.ndim == 1 else 0.25))
     model = model.to(getattr(torch, dtype)).eval()
     model.save_pretrained(folder)
+    if name == "olmo_hybrid":
+        _as_released(folder, config)
     return model
+
+
+def _as_released(folder: Path, config: Any) -> None:
+    """Files of OLMo Hybrid as Ai2 writes them. transformers reads these, but saves others: it cuts the three filters into
+    equal parts, whatever their sizes, and renames a norm of the full layers as if it were one of the linear layers."""
+    weights = open_weights(folder)
+    tensors = dict(weights.tensors())
+    keys = config.linear_num_key_heads * config.linear_key_head_dim
+    for layer, kind in enumerate(config.layer_types):
+        own = f"model.layers.{layer}."
+        if kind == "full_attention":
+            tensors[f"{own}post_attention_layernorm.weight"] = tensors.pop(f"{own}feedforward_layer_norm.weight")
+            continue
+        names = [f"{own}linear_attn.{name}_conv1d.weight" for name in "qkv"]
+        filters = np.concatenate([tensors[name] for name in names])
+        tensors |= dict(zip(names, np.split(filters, [keys, 2 * keys]), strict=True))
+    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    write_weights(folder / "new", specs, tensors.items())
+    (folder / "new" / "model.safetensors").replace(folder / "model.safetensors")
+    (folder / "new").rmdir()
 
 
 def inputs(case: str) -> dict[str, np.ndarray]:

@@ -53,12 +53,14 @@ from jax_transformer.convert.hf.nemotron import NEMOTRON
 from jax_transformer.convert.hf.olmo import OLMO
 from jax_transformer.convert.hf.olmo2 import OLMO2
 from jax_transformer.convert.hf.olmo3 import OLMO3
+from jax_transformer.convert.hf.olmo_hybrid import OLMO_HYBRID
 from jax_transformer.convert.hf.opt import OPT
 from jax_transformer.convert.hf.persimmon import PERSIMMON
 from jax_transformer.convert.hf.phi import PHI
 from jax_transformer.convert.hf.phi3 import PHI3
 from jax_transformer.convert.hf.qwen2 import QWEN2
 from jax_transformer.convert.hf.qwen3 import QWEN3
+from jax_transformer.convert.hf.qwen3_5 import QWEN3_5
 from jax_transformer.convert.hf.roberta import ROBERTA
 from jax_transformer.convert.hf.seed_oss import SEED_OSS
 from jax_transformer.convert.hf.smollm3 import SMOLLM3
@@ -134,6 +136,8 @@ FAMILY: dict[str, Family] = {
         XGLM,
         DISTILBERT,
         ELECTRA,
+        QWEN3_5,
+        OLMO_HYBRID,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""

@@ -66,21 +66,32 @@ def wide(hf: Keys) -> int:
 def sizes(
     context: int, head_dim: Any = quotient, kv_heads: Any = all_heads, own_head_dim: bool = True, tied: bool = False
 ) -> tuple[Part, ...]:
-    """Counts and widths under their usual keys; ``own_head_dim`` is false where ``head_dim`` is always the quotient, and
-    ``kv_heads`` is None where every head has keys and values of its own."""
-    grouped = (
-        () if kv_heads is None else (Field("layer.attention.num_kv_heads", "num_key_value_heads", kv_heads, null=all_heads),)
-    )
+    """Counts and widths under their usual keys, of a model whose layers all have the same heads."""
+    return (*model_sizes(context, tied), *head_sizes(head_dim, kv_heads, own_head_dim))
+
+
+def model_sizes(context: int, tied: bool = False) -> tuple[Part, ...]:
+    """Counts and widths of everything but attention."""
     return (
         Field("vocab_size", "vocab_size"),
         Field("d_model", "hidden_size"),
         Field("stack.num_layers", "num_hidden_layers"),
-        Field("layer.attention.num_heads", "num_attention_heads"),
-        *grouped,
-        Field("layer.attention.head_dim", "head_dim", head_dim, null=quotient) if own_head_dim else Quotient(),
         Field("layer.ffn.hidden_dim", "intermediate_size"),
         Field("head.tied", "tie_word_embeddings", tied),
         Context(context),
+    )
+
+
+def head_sizes(head_dim: Any = quotient, kv_heads: Any = all_heads, own_head_dim: bool = True) -> tuple[Part, ...]:
+    """Heads of attention; ``own_head_dim`` is false where ``head_dim`` is always the quotient, and ``kv_heads`` is None where
+    every head has keys and values of its own."""
+    grouped = (
+        () if kv_heads is None else (Field("layer.attention.num_kv_heads", "num_key_value_heads", kv_heads, null=all_heads),)
+    )
+    return (
+        Field("layer.attention.num_heads", "num_attention_heads"),
+        *grouped,
+        Field("layer.attention.head_dim", "head_dim", head_dim, null=quotient) if own_head_dim else Quotient(),
     )
 
 
