@@ -24,7 +24,7 @@ def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Any:
     with torch.no_grad():
         for path, parameter in model.named_parameters():
             spread = torch.randn(parameter.shape, generator=generator)
-            if path.endswith("embed_positions.weight") and name == "marian":
+            if path.endswith("embed_positions.weight") and name in ("marian", "pegasus"):
                 continue  # sinusoids
             norm = parameter.ndim == 1 and not path.endswith("bias")
             parameter.copy_(1.0 + 0.3 * spread if norm else spread * (0.3 if parameter.ndim == 1 else 0.25))
@@ -123,5 +123,5 @@ def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
 def _class(config: Any) -> Any:
     if config.is_encoder_decoder:
         return transformers.AutoModelForSeq2SeqLM
-    masked = config.model_type in ("bert", "roberta", "distilbert", "electra")
+    masked = config.model_type in ("bert", "roberta", "distilbert", "electra", "eurobert")
     return transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM

@@ -7,7 +7,7 @@ from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.suggest import closest, did_you_mean
 from jax_transformer.convert.hf.arcee import ARCEE
-from jax_transformer.convert.hf.bart import BART, MARIAN, MBART
+from jax_transformer.convert.hf.bart import BART, MARIAN, MBART, PEGASUS
 from jax_transformer.convert.hf.bert import BERT
 from jax_transformer.convert.hf.biogpt import BIOGPT, XGLM
 from jax_transformer.convert.hf.bloom import BLOOM
@@ -18,6 +18,7 @@ from jax_transformer.convert.hf.cwm import CWM
 from jax_transformer.convert.hf.distilbert import DISTILBERT
 from jax_transformer.convert.hf.electra import ELECTRA
 from jax_transformer.convert.hf.ernie4_5 import ERNIE4_5
+from jax_transformer.convert.hf.eurobert import EUROBERT
 from jax_transformer.convert.hf.exaone4 import EXAONE4
 from jax_transformer.convert.hf.falcon import FALCON
 from jax_transformer.convert.hf.family import Family
@@ -47,8 +48,10 @@ from jax_transformer.convert.hf.hunyuan import HUNYUAN
 from jax_transformer.convert.hf.jais2 import JAIS2
 from jax_transformer.convert.hf.llama import LLAMA
 from jax_transformer.convert.hf.ministral import MINISTRAL
+from jax_transformer.convert.hf.ministral3 import MINISTRAL3
 from jax_transformer.convert.hf.mistral import MISTRAL
 from jax_transformer.convert.hf.mpt import MPT
+from jax_transformer.convert.hf.nanochat import NANOCHAT
 from jax_transformer.convert.hf.nemotron import NEMOTRON
 from jax_transformer.convert.hf.olmo import OLMO
 from jax_transformer.convert.hf.olmo2 import OLMO2
@@ -66,7 +69,7 @@ from jax_transformer.convert.hf.seed_oss import SEED_OSS
 from jax_transformer.convert.hf.smollm3 import SMOLLM3
 from jax_transformer.convert.hf.stablelm import STABLELM
 from jax_transformer.convert.hf.starcoder2 import STARCODER2
-from jax_transformer.convert.hf.t5 import T5, UMT5
+from jax_transformer.convert.hf.t5 import MT5, T5, UMT5
 from jax_transformer.convert.hf.vaultgemma import VAULTGEMMA
 
 __all__ = [
@@ -138,6 +141,11 @@ FAMILY: dict[str, Family] = {
         ELECTRA,
         QWEN3_5,
         OLMO_HYBRID,
+        PEGASUS,
+        MT5,
+        EUROBERT,
+        MINISTRAL3,
+        NANOCHAT,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""

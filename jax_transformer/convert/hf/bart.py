@@ -1,4 +1,4 @@
-"""BART, mBART, Marian: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
+"""BART, mBART, Marian, Pegasus: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
 
 from typing import Any
 
@@ -141,6 +141,18 @@ MARIAN = Family(
         Equal("decoder_vocab_size", "vocab_size", "the halves share a vocabulary", "vocab_size"),
     ),
     rows=rows("sum_norm"),
+    drops=TABLES,
+    prefix="model.",
+    head=("lm_head.weight", "model.shared.weight"),
+    copies=COPIES,
+    harmless=HARMLESS,
+)
+
+PEGASUS = Family(
+    name="pegasus",
+    architecture="PegasusForConditionalGeneration",
+    parts=(*parts("pre", embedding_norm=False, final_norm=True, start=0), SINUSOIDAL),
+    rows=rows("norm"),
     drops=TABLES,
     prefix="model.",
     head=("lm_head.weight", "model.shared.weight"),
