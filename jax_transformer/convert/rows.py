@@ -47,6 +47,20 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Constant:
+    """Tensors that follow from the config, and that a file has nevertheless: compared when read, written again."""
+
+    theirs: str
+    value: Callable[[Mapping[str, Any]], np.ndarray]
+    """Of the config, by path; float32."""
+
+    def named(self, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Those of a model, by name: of every layer where the name holds ``{layer}``."""
+        numbers = range(facts["stack.num_layers"]) if "{layer}" in self.theirs else [0]
+        return {self.theirs.replace("{layer}", str(number)): self.value(facts) for number in numbers}
+
+
+@dataclass(frozen=True)
 class Bound:
     """A row of one model: names and shapes of both sides."""
 

@@ -45,4 +45,6 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "ministral3, defaults": ("ministral3", SMALL | WIDE),
     "nanochat": ("nanochat", SMALL | WIDE | {"rms_norm_eps": 1e-3}),
     "nanochat, tied": ("nanochat", SMALL | TIED | {"attention_bias": True, "num_key_value_heads": 1} | NO_CAP),
+    "apertus": ("apertus", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),
+    "apertus, tied": ("apertus", SMALL | TIED | {"rms_norm_eps": 1e-3} | scaled("linear")),
 }

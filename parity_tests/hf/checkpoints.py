@@ -1,5 +1,7 @@
 """Tiny random models of ``transformers`` as folders, and what two folders have in common."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,23 @@ def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Any:
     model = model.to(getattr(torch, dtype)).eval()
     model.save_pretrained(folder)
     if name == "olmo_hybrid":
-        _as_released(folder, config)
+        rewrite(folder, lambda tensors: _as_released(tensors, config))
     return model
 
 
-def _as_released(folder: Path, config: Any) -> None:
-    """Files of OLMo Hybrid as Ai2 writes them. transformers reads these, but saves others: it cuts the three filters into
+def rewrite(folder: Path, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
+    """Changes the tensors of a folder of one file."""
+    tensors = dict(open_weights(folder).tensors())
+    edit(tensors)
+    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    write_weights(folder / "new", specs, tensors.items())
+    (folder / "new" / "model.safetensors").replace(folder / "model.safetensors")
+    shutil.rmtree(folder / "new")
+
+
+def _as_released(tensors: dict[str, np.ndarray], config: Any) -> None:
+    """Tensors of OLMo Hybrid as Ai2 writes them. transformers reads these, but saves others: it cuts the three filters into
     equal parts, whatever their sizes, and renames a norm of the full layers as if it were one of the linear layers."""
-    weights = open_weights(folder)
-    tensors = dict(weights.tensors())
     keys = config.linear_num_key_heads * config.linear_key_head_dim
     for layer, kind in enumerate(config.layer_types):
         own = f"model.layers.{layer}."
@@ -49,10 +59,6 @@ def _as_released(folder: Path, config: Any) -> None:
         names = [f"{own}linear_attn.{name}_conv1d.weight" for name in "qkv"]
         filters = np.concatenate([tensors[name] for name in names])
         tensors |= dict(zip(names, np.split(filters, [keys, 2 * keys]), strict=True))
-    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
-    write_weights(folder / "new", specs, tensors.items())
-    (folder / "new" / "model.safetensors").replace(folder / "model.safetensors")
-    (folder / "new").rmdir()
 
 
 def inputs(case: str) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.suggest import closest, did_you_mean
+from jax_transformer.convert.hf.apertus import APERTUS
 from jax_transformer.convert.hf.arcee import ARCEE
 from jax_transformer.convert.hf.bart import BART, MARIAN, MBART, PEGASUS
 from jax_transformer.convert.hf.bert import BERT
@@ -146,6 +147,7 @@ FAMILY: dict[str, Family] = {
         EUROBERT,
         MINISTRAL3,
         NANOCHAT,
+        APERTUS,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""
