@@ -41,8 +41,8 @@ class Drop:
     reason: str
 
     def covers(self, name: str) -> bool:
-        """Whether ``name`` is one of them; ``{layer}`` stands for a number, ``{rest}`` for anything."""
-        pattern = re.escape(self.theirs).replace(r"\{layer\}", r"\d+").replace(r"\{rest\}", ".+")
+        """Whether ``name`` is one of them; ``{layer}`` stands for a number, ``*`` for anything."""
+        pattern = re.escape(self.theirs).replace(r"\{layer\}", r"\d+").replace(r"\*", ".*")
         return re.fullmatch(pattern, name) is not None
 
 

@@ -8,6 +8,7 @@ DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_hea
 FULL, LINEAR = "full_attention", "linear_attention"
 HALF = {"head_dim": 12, "partial_rotary_factor": 0.5}
 
+MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 7, "shared_expert_intermediate_size": 9}
 STILL = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3, "llama_4_scaling_beta": 0.4, **L0}}
 NO_CAP = {"final_logit_softcapping": None}
 
@@ -47,4 +48,17 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "nanochat, tied": ("nanochat", SMALL | TIED | {"attention_bias": True, "num_key_value_heads": 1} | NO_CAP),
     "apertus": ("apertus", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),
     "apertus, tied": ("apertus", SMALL | TIED | {"rms_norm_eps": 1e-3} | scaled("linear")),
+    "qwen3_next": ("qwen3_next", SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 5, "mlp_only_layers": [1, 3]}),
+    "qwen3_next, tied": (
+        "qwen3_next",
+        SMALL
+        | TIED
+        | DELTA
+        | MIXTURE
+        | {"head_dim": 8, "num_key_value_heads": 1, "norm_topk_prob": False, "layer_types": [FULL, LINEAR, FULL]},
+    ),
+    "qwen3_next, every other": (
+        "qwen3_next",
+        SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 4, "decoder_sparse_step": 2},
+    ),
 }

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Any:
     """The model of a case, every parameter random, and its folder."""
     name, keys = CASES[case]
     config = transformers.AutoConfig.for_model(name, **keys)
-    config._attn_implementation = "eager"
+    config._attn_implementation = config._experts_implementation = "eager"
     model = _class(config).from_config(config)
     generator = torch.Generator().manual_seed(seed)
+    biases = [(path, buffer) for path, buffer in model.named_buffers() if path.endswith("e_score_correction_bias")]
     with torch.no_grad():
-        for path, parameter in model.named_parameters():
+        for path, parameter in chain(model.named_parameters(), biases):
             spread = torch.randn(parameter.shape, generator=generator)
             if path.endswith("embed_positions.weight") and name in ("marian", "pegasus"):
                 continue  # sinusoids
@@ -86,7 +88,7 @@ def our_inputs(model: Any, case: str) -> tuple[np.ndarray, ...]:
 def reload(folder: Path) -> tuple[Any, dict[str, Any]]:
     """A folder as transformers opens it, and what it says about keys."""
     config = transformers.AutoConfig.from_pretrained(folder)
-    config._attn_implementation = "eager"
+    config._attn_implementation = config._experts_implementation = "eager"
     model, report = _class(config).from_pretrained(folder, config=config, output_loading_info=True, dtype="auto")
     return model.eval(), report
 
@@ -107,7 +109,7 @@ def assert_same_meaning(one: Path, other: Path) -> None:
     skipped = ("_name_or_path", "transformers_version", "initializer_range")
     skipped += ("max_window_layers", "multi_query", "num_kv_heads", "attention_types")  # what other keys override
     for key in (left.keys() & right.keys()) - set(skipped):
-        default = left[key] is None and key in ("n_inner", "intermediate_size")
+        default = left[key] is None and key in ("n_inner", "intermediate_size", "head_dim")
         free = default or "drop" in key or key.endswith("token_id")
         assert free or _agree(left[key], right[key]), (key, left[key], right[key])
 

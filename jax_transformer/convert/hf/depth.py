@@ -7,7 +7,7 @@ from typing import Any
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import Keys, Missing
-from jax_transformer.convert.hf.rope import RopeKeys, read_rope, write_rope
+from jax_transformer.convert.hf.rope import Fraction, RopeKeys, read_rope, write_rope
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -25,10 +25,18 @@ def all_sliding(hf: Keys, count: int) -> list[str]:
     return [SLIDING] * count
 
 
-def last_sliding(hf: Keys, count: int) -> list[str]:
-    """Layers from ``max_window_layers`` on have the window (Qwen2)."""
-    full = hf.get("max_window_layers", 28)
-    return [SLIDING if layer >= full else FULL for layer in range(count)]
+def sliding_from(default: int) -> TypesRule:
+    """Layers from ``max_window_layers`` on have the window."""
+
+    def rule(hf: Keys, count: int) -> list[str]:
+        full = hf.get("max_window_layers", default)
+        return [SLIDING if layer >= full else FULL for layer in range(count)]
+
+    return rule
+
+
+last_sliding = sliding_from(28)
+"""As Qwen 2 has it."""
 
 
 def every_full(default: int, key: str | tuple[str, ...] = ()) -> TypesRule:
@@ -99,7 +107,7 @@ class Rope:
     """Rotary positions: one rotation, or one for each type of layer; ``still`` layers do not rotate at all."""
 
     theta: float = 10_000.0
-    fraction: float | None = None
+    fraction: Fraction | None = None
     """Default share of each head that rotates; None: the family rotates all of it and has no key for less."""
     keys: RopeKeys = (("rope_theta",), ("partial_rotary_factor",))
     window: Window | None = None

@@ -1,5 +1,6 @@
 """A family: the config table, the tensor table, and the engine that runs both in either direction."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,8 @@ class Family:
     """Ids of special tokens that may be null, and are where nothing is known of them."""
     spellings: tuple[tuple[str, str], ...] = ()
     """Ends of names in old files, and what they are called now."""
+    further: tuple[str, ...] = ()
+    """Keys that count the layers behind the last one. They predict further tokens: a file's are read over, none is written."""
 
     def read_config(self, values: Mapping[str, Any], label: str) -> Model:
         """Our config of theirs.
@@ -77,6 +80,7 @@ class Family:
                 flat |= part.read(hf)
         except (TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
             raise ConfigError(f"{label}: a key has a value that no {self.name} has: {error}") from error
+        hf.get(self.further, 0)
         known = hf.asked | HARMLESS | set(self.harmless.split())
         if unknown := {key: value for key, value in values.items() if key not in known and value is not None}:
             raise ConfigError(
@@ -101,8 +105,15 @@ class Family:
             raise ConfigError(f"{self.name} cannot express this model: {error}") from error
         if wrong := differences(flat, again):
             raise ConfigError(f"{self.name} cannot express this model:\n  " + "\n  ".join(wrong))
-        keys = dict.fromkeys(self.null_ids) | keys
+        keys = dict.fromkeys(self.null_ids) | keys | dict.fromkeys(self.further[:1], 0)
         return keys | {"dtype": model.dtype.param, "torch_dtype": model.dtype.param}
+
+    def is_left_out(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Whether a tensor of a file with the config ``values`` is none of the model's."""
+        count = next((values[key] for key in self.further if values.get(key) is not None), 0)
+        layer = re.match(r"model\.layers\.(\d+)\.", name)
+        further = bool(count and layer and 0 <= int(layer[1]) - values["num_hidden_layers"] < count)
+        return further or any(drop.covers(name) for drop in self.drops)
 
     def bind(self, model: Model, shapes: Mapping[str, Shape]) -> list[Bound]:
         """The tensor table written out for a model with the hub tensors ``shapes``."""

@@ -15,6 +15,7 @@ from jax_transformer.config import (
     Complex,
     CrossAttention,
     Decoder,
+    DenseFfn,
     Encoder,
     EncoderDecoder,
     Linear,
@@ -36,7 +37,7 @@ KINDS = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecod
 MAX_LAYERS = 10_000
 """More are no model; every layer is written out."""
 
-_TRAINING = {"dropout", "drop_path", "drop_path_schedule", "init", "router_noise"}
+_TRAINING = {"dropout", "drop_path", "drop_path_schedule", "init", "router_noise", "load_balance_weight", "router_z_weight"}
 _EXECUTION = {"remat", "unroll", "dtype", "hybrid_ratio", "implementation", "chunk"}
 _LAYER = re.compile(r"((?:encoder\.|decoder\.)?)layers?\.(?:(\d+)\.)?(.+)")
 
@@ -118,10 +119,17 @@ def _block(block: Block, d_model: int) -> dict[str, Any]:
             del tree[name]["position"]["fraction"]
             if position.scaling is not None and hasattr(position.scaling, "magnitude"):
                 tree[name]["position"]["scaling"]["attention_factor"] = position.scaling.magnitude
-    if not isinstance(block.ffn, Moe):
-        tree["ffn"] = {key: value for key, value in tree["ffn"].items() if key not in ("expansion_factor", "multiple_of")}
-        tree["ffn"]["hidden_dim"] = block.ffn.width(d_model)
+    if isinstance(block.ffn, Moe):
+        networks = {"expert": block.ffn.expert} | ({} if block.ffn.shared is None else {"shared": block.ffn.shared})
+        tree["ffn"] |= {name: _network(network, d_model) for name, network in networks.items()}
+    else:
+        tree["ffn"] = _network(block.ffn, d_model)
     return tree
+
+
+def _network(ffn: DenseFfn, d_model: int) -> dict[str, Any]:
+    kept = {key: value for key, value in ffn.model_dump().items() if key not in ("expansion_factor", "multiple_of")}
+    return kept | {"hidden_dim": ffn.width(d_model)}
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str):

@@ -102,7 +102,8 @@ def open_folder(
     Raises ConfigError for a config that we cannot express, WeightsError that lists every missing, unexpected and misshapen
     tensor.
     """
-    config = family.read_config(read_values(folder), str(Path(folder) / "config.json"))
+    values = read_values(folder)
+    config = family.read_config(values, str(Path(folder) / "config.json"))
     weights = hub.open_weights(folder)
     names = _names(family, weights)
     left_out = {copy for copy, original in family.copies if _is_copy(weights, names, copy, original, must=True)}
@@ -114,9 +115,7 @@ def open_folder(
     rows = family.bind(config, shapes_of(config))
     left_out |= _constants(family.constants_of(config), weights, names)
     available = {
-        name: weights[stored]
-        for name, stored in names.items()
-        if name not in left_out and not any(drop.covers(name) for drop in family.drops)
+        name: weights[stored] for name, stored in names.items() if name not in left_out and not family.is_left_out(name, values)
     }
     hub.check_shapes({name: shape for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)}, available)
     stored = str(weights[names[rows[0].theirs[0]]].dtype)

@@ -8,7 +8,7 @@ from jax_transformer.config.errors import ConfigError
 from jax_transformer.convert.byte_ops import Op
 from jax_transformer.convert.hf.depth import FULL, TypesRule
 from jax_transformer.convert.hf.flat import Flat
-from jax_transformer.convert.hf.parts import Field, Fixed, Keys, Part
+from jax_transformer.convert.hf.parts import Field, Fixed, Keys, Part, as_first
 from jax_transformer.convert.hf.skeleton import LAYER, OURS
 from jax_transformer.convert.rows import SAME, Drop, Row
 
@@ -16,7 +16,7 @@ LINEAR = "linear_attention"
 KIND = "layers.{layer}.attention.kind"
 SOFTMAX, DELTA = (KIND, ("softmax",)), (KIND, ("gated_delta",))
 """Which layers a row speaks of, where both types have projections of one name."""
-MULTI_TOKEN = Drop("mtp.{rest}", "predicts further tokens, in training or to decode faster")
+MULTI_TOKEN = Drop("mtp.*", "predicts further tokens, in training or to decode faster")
 
 
 def every_full_among_linear(hf: Keys, count: int) -> list[str]:
@@ -56,7 +56,7 @@ class Mixers:
         keys: dict[str, Any] = {"layer_types": kinds}
         for kind, parts in self._by_kind():
             if kind in kinds:
-                seen = _with_first(flat, kinds.index(kind))
+                seen = as_first(flat, kinds.index(kind))
                 for part in parts:
                     keys |= part.write(seen)
         return keys
@@ -75,13 +75,6 @@ def _of_layers(values: Flat, layers: Iterable[int]) -> Flat:
         elif head != "layers" or int(rest.split(".")[0]) in layers:
             flat[path] = value
     return flat
-
-
-def _with_first(flat: Flat, layer: int) -> Flat:
-    """The values, with those of ``layer`` in the place of layer 0's: there the parts look."""
-    own = f"layers.{layer}."
-    rest = {path: value for path, value in flat.items() if not path.startswith("layers.0.")}
-    return rest | {f"layers.0.{path.removeprefix(own)}": value for path, value in flat.items() if path.startswith(own)}
 
 
 def delta(eps: Part, heads: Any = 16, value_heads: Any = 32, key_dim: Any = 128, v_dim: Any = 128) -> tuple[Part, ...]:

@@ -27,10 +27,10 @@ from jax_transformer.convert.hf.skeleton import (
     LAYER,
     QK_NORM,
     feed_forward,
-    head_sizes,
-    model_sizes,
+    heads,
     modules,
     rms,
+    widths,
 )
 
 
@@ -80,14 +80,15 @@ OLMO_HYBRID = Family(
     architecture="OlmoHybridForCausalLM",
     parts=(
         Fixed({"kind": "decoder"}),
-        *model_sizes(65536),
+        *widths(65536),
+        Field("layer.ffn.hidden_dim", "intermediate_size"),
         *rms(1e-6, "after_weight"),
         *feed_forward("glu", "silu"),
         Only("hidden_act", ("silu", "swish"), "the short convolutions have it too, and ours have SiLU"),
         Mixers(
             every_fourth_full,
             full=(
-                *head_sizes(own_head_dim=False),
+                *heads(own_head_dim=False),
                 Fixed({"layer.attention.kind": "softmax", "layer.placement": "output", f"{QK}.scope": "full"}),
                 Fixed({f"{QK}.norm.kind": "rms_norm", f"{QK}.norm.cast": "after_weight"}),
                 Field(f"{QK}.norm.eps", "rms_norm_eps", 1e-6),

@@ -191,15 +191,22 @@ def at(flat: Flat, path: str) -> Any:
     return flat.get(path.replace("layer.", "layers.0.", 1) if "layer." in path else path)
 
 
+def as_first(flat: Flat, layer: int) -> Flat:
+    """The values with those of ``layer`` in the place of layer 0's, where parts look."""
+    prefix = f"layers.{layer}."
+    own = {f"layers.0.{path.removeprefix(prefix)}": value for path, value in flat.items() if path.startswith(prefix)}
+    return {path: value for path, value in flat.items() if not path.startswith("layers.0.")} | own
+
+
 def switch(key: str | tuple[str, ...], default: bool, on: Mapping[str, Any], off: Mapping[str, Any] | None = None) -> Choice:
     """A Choice by true and false; without ``off``, the paths of ``on`` are then absent."""
     return Choice(key, default, {True: on, False: dict.fromkeys(on, None) if off is None else off})
 
 
 def preimage(function: Callable[[float], float], value: float, guess: float) -> float:
-    """The x that ``function`` takes to exactly ``value``, near ``guess``; a whole number where one does."""
+    """The x that ``function`` takes to exactly ``value``, near ``guess``; the shortest decimal that does, or a whole number."""
     neighbours = [math.nextafter(guess, direction) for direction in (-math.inf, math.inf)]
-    for candidate in (float(round(guess)), guess, *neighbours):
+    for candidate in (*(round(guess, digits) for digits in range(16)), guess, *neighbours):
         if candidate > 0 and function(candidate) == value:
             return int(candidate) if candidate.is_integer() else candidate
     return guess

@@ -24,10 +24,10 @@ from jax_transformer.convert.hf.skeleton import (
     PRE,
     QK_NORM,
     feed_forward,
-    head_sizes,
-    model_sizes,
+    heads,
     modules,
     rms,
+    widths,
 )
 from jax_transformer.convert.rows import Row
 
@@ -45,11 +45,11 @@ def parts(kv_heads: int) -> tuple[Part, ...]:
     """The config, but for the networks after attention."""
     return (
         Fixed({"kind": "decoder"}),
-        *model_sizes(32768),
+        *widths(32768),
         *rms(1e-6, "after_weight", "one_plus"),
         Mixers(
             every_full_among_linear,
-            full=(*head_sizes(256, kv_heads), *FULL_PARTS),
+            full=(*heads(256, kv_heads), *FULL_PARTS),
             linear=delta(Field(NORM_EPS, "rms_norm_eps", 1e-6)),
         ),
         Only("hidden_act", ("silu", "swish"), "the short convolutions have it too, and ours have SiLU"),
@@ -75,7 +75,7 @@ ROWS = (
 QWEN3_5 = Family(
     name="qwen3_5_text",
     architecture="Qwen3_5ForCausalLM",
-    parts=(*parts(kv_heads=4), *feed_forward("glu", "silu")),
+    parts=(*parts(kv_heads=4), Field("layer.ffn.hidden_dim", "intermediate_size"), *feed_forward("glu", "silu")),
     rows=(
         *ROWS,
         *modules(LAYER, GLU),

@@ -5,7 +5,7 @@ all in ``rope_parameters``, flat or by type of layer. Both are read, and written
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,11 @@ _IDLE = {"finetuned", "original_base", "max_position_embeddings"}
 RopeKeys = tuple[tuple[str, ...], tuple[str, ...]]
 """Old keys of theta, and of the share of each head that rotates."""
 
+Fraction = float | Callable[[Keys], float]
+"""A share of each head, or what makes it of other keys."""
 
-def read_rope(hf: Keys, theta: float, kind: str | None, fraction: float | None, keys: RopeKeys) -> Flat:
+
+def read_rope(hf: Keys, theta: float, kind: str | None, fraction: Fraction | None, keys: RopeKeys) -> Flat:
     """The rotation of layers of type ``kind`` (None: of all), by field; defaults are those of the family.
 
     Raises ConfigError for a scaling that we do not have, or keys of it that we do not know.
@@ -80,7 +83,7 @@ def read_rope(hf: Keys, theta: float, kind: str | None, fraction: float | None, 
 def write_rope(
     flat: Flat,
     layers: Mapping[str | None, int],
-    fraction: float | None,
+    fraction: Fraction | None,
     fraction_keys: tuple[str, ...],
     thetas: Mapping[str, float] | None,
 ) -> dict[str, Any]:
@@ -130,12 +133,13 @@ def _completed(hf: Keys, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         if name != "llama3" and entry.get("factor") is None:
             entry["factor"] = max(hf.get("max_position_embeddings") / length, 1.0)
     if name == "yarn" and entry.get("attention_factor") is None and entry.get("mscale") and entry.get("mscale_all_dim"):
-        upper, lower = (_magnitude(entry["factor"], entry[key]) for key in ("mscale", "mscale_all_dim"))
+        upper, lower = (magnitude(entry["factor"], entry[key]) for key in ("mscale", "mscale_all_dim"))
         entry["attention_factor"] = upper / lower
     return entry
 
 
-def _magnitude(factor: float, scale: float) -> float:
+def magnitude(factor: float, scale: float) -> float:
+    """How much yarn enlarges queries and keys together, by ``mscale`` or ``mscale_all_dim``."""
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
 
@@ -143,7 +147,7 @@ def _lengths(hf: Keys, kind: str) -> Flat:
     return {"scaling.original_length": hf.get("max_position_embeddings")} if kind == "dynamic_ntk" else {}
 
 
-def _written(flat: Flat, path: str, fraction: float | None) -> dict[str, Any]:
+def _written(flat: Flat, path: str, fraction: Fraction | None) -> dict[str, Any]:
     rope = {key.removeprefix(f"{path}.position."): value for key, value in flat.items() if key.startswith(f"{path}.position.")}
     entry: dict[str, Any] = {"rope_type": "default", "rope_theta": rope["base"]}
     if fraction is not None:

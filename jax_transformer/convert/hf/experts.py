@@ -1,0 +1,207 @@
+"""Mixtures of experts as Hugging Face spells them: which layers are mixtures, how they route, and the rows of their tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jax_transformer.config.errors import ConfigError
+from jax_transformer.convert.byte_ops import Stack
+from jax_transformer.convert.hf.flat import Flat
+from jax_transformer.convert.hf.parts import ACTIVATION, Field, Fixed, Keys, Missing, Part, as_first
+from jax_transformer.convert.hf.skeleton import LAYER, OURS, feed_forward
+from jax_transformer.convert.rows import Row
+
+TRAINING = "output_router_logits router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux ep_size"
+"""Keys of the loss and of the layout of a training run."""
+
+W123 = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
+"""Mixtral's names of the projections of an expert."""
+PROJECTIONS = {name: name for name in ("gate_proj", "up_proj", "down_proj")}
+
+
+def dense(width: int) -> tuple[Part, ...]:
+    """The layers that are no mixtures, of ``width`` by default."""
+    return (Field("layer.ffn.hidden_dim", "intermediate_size", width), *feed_forward("glu", "silu"))
+
+
+def expert_rows(theirs: str, names: Mapping[str, str]) -> tuple[Row, ...]:
+    """A matrix of their own for each expert of the module ``theirs``, of which we have one array."""
+    return tuple(
+        Row(f"{LAYER}{theirs}.experts.{{expert}}.{their}.weight", (f"{OURS}ffn.experts.{our}.weight",), Stack())
+        for their, our in names.items()
+    )
+
+
+def shared_rows(theirs: str) -> dict[str, str]:
+    """Names of the network that every token goes through."""
+    return {f"{theirs}.{name}": f"ffn.shared.{name}" for name in PROJECTIONS}
+
+
+def experts(
+    routing: str,
+    count: str | tuple[str, ...],
+    top_k: str | tuple[str, ...] = "num_experts_per_tok",
+    width: str = "moe_intermediate_size",
+    defaults: tuple[Any, Any, Any] = (Missing, Missing, Missing),
+    shared: bool = False,
+) -> tuple[Part, ...]:
+    """Gated experts: how many there are, how many a token has and how wide they are; ``defaults`` of these three."""
+    networks = ("expert", "shared") if shared else ("expert",)
+    return (
+        Fixed({"layer.ffn.kind": "moe", "layer.ffn.routing.kind": routing}),
+        Fixed({f"layer.ffn.{network}.kind": "glu" for network in networks}),
+        Field(tuple(f"layer.ffn.{network}.activation" for network in networks), "hidden_act", "silu", ACTIVATION),
+        Field("layer.ffn.num_experts", count, defaults[0]),
+        Field("layer.ffn.routing.top_k", top_k, defaults[1]),
+        *((Field("layer.ffn.expert.hidden_dim", width, defaults[2]),) if width else ()),
+    )
+
+
+def renormalize(default: bool) -> Field:
+    """Whether the weights of a token's experts sum to 1."""
+    return Field("layer.ffn.routing.renormalize", "norm_topk_prob", default)
+
+
+def routed_scale(default: float) -> Field:
+    """The factor on the weights of the experts."""
+    return Field("layer.ffn.routing.scale", "routed_scaling_factor", default)
+
+
+class Sparse(Protocol):
+    """Which layers are mixtures."""
+
+    def read(self, hf: Keys, count: int) -> list[bool]:
+        """A flag for each layer."""
+        ...
+
+    def write(self, flags: list[bool]) -> dict[str, Any]:
+        """Keys that say so; those of the nearest that can be said."""
+        ...
+
+
+@dataclass(frozen=True)
+class AfterFirst:
+    """``first_k_dense_replace`` dense layers come first."""
+
+    default: int
+
+    def read(self, hf: Keys, count: int) -> list[bool]:
+        """False for the first ones."""
+        dense = hf.get("first_k_dense_replace", self.default)
+        return [layer >= dense for layer in range(count)]
+
+    def write(self, flags: list[bool]) -> dict[str, Any]:
+        """How many there are."""
+        return {"first_k_dense_replace": (*flags, True).index(True)}
+
+
+class EveryStep:
+    """Every ``decoder_sparse_step``-th layer, except for ``mlp_only_layers`` (Qwen)."""
+
+    def read(self, hf: Keys, count: int) -> list[bool]:
+        """Counted from 1."""
+        step, dense = hf.get("decoder_sparse_step", 1), hf.get("mlp_only_layers", [])
+        return [layer not in dense and (layer + 1) % step == 0 for layer in range(count)]
+
+    def write(self, flags: list[bool]) -> dict[str, Any]:
+        """The step alone where it suffices, else a list."""
+        for step in range(1, len(flags) + 1):
+            if flags == [(layer + 1) % step == 0 for layer in range(len(flags))]:
+                return {"decoder_sparse_step": step, "mlp_only_layers": []}
+        return {"decoder_sparse_step": 1, "mlp_only_layers": [layer for layer, sparse in enumerate(flags) if not sparse]}
+
+
+class Interval:
+    """Every ``moe_layer_interval``-th layer from a first to a last one, -1 for the end (ERNIE 4.5)."""
+
+    def read(self, hf: Keys, count: int) -> list[bool]:
+        """Counted from 1, within the bounds."""
+        step = hf.get("moe_layer_interval", 1)
+        first, last = hf.get("moe_layer_start_index", 1), hf.get("moe_layer_end_index", -1)
+        last = count - 1 if last == -1 else last
+        return [(layer + 1) % step == 0 and first <= layer <= last for layer in range(count)]
+
+    def write(self, flags: list[bool]) -> dict[str, Any]:
+        """From the first to the last one, at the distance of the first two."""
+        layers = [layer for layer, sparse in enumerate(flags) if sparse] or [len(flags)]
+        keys = {"moe_layer_start_index": layers[0], "moe_layer_end_index": layers[-1]}
+        return keys | {"moe_layer_interval": layers[1] - layers[0] if len(layers) > 1 else 1}
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """Networks of which those of some layers are mixtures: parts for these, and for the dense ones, by ``layer.ffn.``."""
+
+    sparse: Sparse
+    mixture: tuple[Part, ...]
+    dense: tuple[Part, ...]
+
+    def read(self, hf: Keys) -> Flat:
+        """The network of each layer."""
+        values = [self._values(hf, parts) for parts in (self.dense, self.mixture)]
+        flags = self.sparse.read(hf, hf.layers("num_hidden_layers"))
+        named = ((layer, path, value) for layer, flag in enumerate(flags) for path, value in values[flag].items())
+        return {path.replace("layer.", f"layers.{layer}.", 1): value for layer, path, value in named}
+
+    def write(self, flat: Flat) -> dict[str, Any]:
+        """Which layers are mixtures, and what the first one and the first dense one say."""
+        flags = [flat.get(f"layers.{layer}.ffn.kind") == "moe" for layer in range(flat["stack.num_layers"])]
+        keys = self.sparse.write(flags)
+        for flag, parts in ((False, self.dense), (True, self.mixture)):
+            if flag in flags:
+                seen = as_first(flat, flags.index(flag))
+                for part in parts:
+                    keys |= part.write(seen)
+        return keys
+
+    def _values(self, hf: Keys, parts: tuple[Part, ...]) -> Flat:
+        values: Flat = {}
+        for part in parts:
+            values |= part.read(hf)
+        return values
+
+
+@dataclass(frozen=True)
+class SharedExperts:
+    """A network for every token, as wide as ``key`` experts; none for 0."""
+
+    key: str
+    default: Any
+    width: int
+    """Default of one expert's."""
+
+    def read(self, hf: Keys) -> Flat:
+        """The product."""
+        count = hf.get(self.key, self.default)
+        width = hf.get("moe_intermediate_size", self.width) * count
+        return {"layer.ffn.shared.hidden_dim": width} if count else {"layer.ffn.shared": None}
+
+    def write(self, flat: Flat) -> dict[str, Any]:
+        """The quotient; a width that is no multiple is then found to differ."""
+        width, one = flat.get("layers.0.ffn.shared.hidden_dim", 0), flat["layers.0.ffn.expert.hidden_dim"]
+        return {self.key: width // one}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """``n_group`` groups of experts, of which a token uses ``topk_group`` (DeepSeek-V3); one group is none."""
+
+    counts: tuple[int, int]
+    """Defaults."""
+
+    def read(self, hf: Keys) -> Flat:
+        """The groups. Raises ConfigError for a number that is none."""
+        count, kept = hf.get("n_group", self.counts[0]), hf.get("topk_group", self.counts[1])
+        if count < 1 or kept > count:
+            raise ConfigError(f"{hf.label}: topk_group={kept} of n_group={count} groups: wanted 1 or more, and at most all")
+        return groups(count, kept, 2) if count > 1 else {"layer.ffn.routing.groups": None}
+
+    def write(self, flat: Flat) -> dict[str, Any]:
+        """Both numbers, 1 without groups."""
+        path = "layers.0.ffn.routing.groups"
+        return {"n_group": flat.get(f"{path}.count", 1), "topk_group": flat.get(f"{path}.kept", 1)}
+
+
+def groups(count: int, kept: int, top: int) -> Flat:
+    """The values of groups whose score is the sum of their ``top`` best experts'."""
+    return {f"layer.ffn.routing.groups.{name}": value for name, value in (("count", count), ("kept", kept), ("top", top))}
