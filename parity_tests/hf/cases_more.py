@@ -3,6 +3,7 @@
 from typing import Any
 
 from parity_tests.hf.bases import BART, L0, SMALL, T5, TIED, WIDE, scaled
+from parity_tests.hf.cases_experts import without
 
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5}
 FULL, LINEAR = "full_attention", "linear_attention"
@@ -48,10 +49,10 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "nanochat, tied": ("nanochat", SMALL | TIED | {"attention_bias": True, "num_key_value_heads": 1} | NO_CAP),
     "apertus": ("apertus", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),
     "apertus, tied": ("apertus", SMALL | TIED | {"rms_norm_eps": 1e-3} | scaled("linear")),
-    "qwen3_next": ("qwen3_next", SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 5, "mlp_only_layers": [1, 3]}),
+    "qwen3_next": ("qwen3_next", SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 4, "mlp_only_layers": [1, 2]}),
     "qwen3_next, tied": (
         "qwen3_next",
-        SMALL
+        without(SMALL, "intermediate_size")
         | TIED
         | DELTA
         | MIXTURE
