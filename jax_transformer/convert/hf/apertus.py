@@ -35,7 +35,7 @@ class ScaledRope:
             return Rope(THETA).read(hf)
         if (theta := hf.get("rope_theta", THETA)) != THETA:
             raise ConfigError(f"{hf.label}: rope_theta={theta} without a scaling: write rope_parameters, which say both")
-        return Rope(THETA).read(Keys(hf.values | {"rope_parameters": DEFAULT}, hf.label))
+        return Rope(THETA).read(Keys({**hf.values, "rope_parameters": DEFAULT}, hf.label))
 
     def write(self, flat: Flat) -> dict[str, Any]:
         """Both spellings."""

@@ -1,5 +1,6 @@
 """BART, mBART, Marian, Pegasus: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def rows(norm: str) -> tuple[Row, ...]:
     )
 
 
-def sinusoids(facts: Flat) -> np.ndarray:
+def sinusoids(facts: Mapping[str, Any]) -> np.ndarray:
     """Sines of every position, then cosines."""
     half = facts["d_model"] // 2
     angles = np.arange(facts["max_source_length"])[:, None] * 10_000.0 ** (-np.arange(half) / half)

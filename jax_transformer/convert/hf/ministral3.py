@@ -31,7 +31,7 @@ class TemperedRope:
         entry = hf.get("rope_parameters", DEFAULT)
         own = {f"{TEMPERATURE}.beta": entry[BETA], f"{TEMPERATURE}.original_length": entry[LENGTH]}
         rest = {key: value for key, value in entry.items() if key != BETA}
-        rotation = Keys(hf.values | {"rope_parameters": rest}, hf.label)
+        rotation = Keys({**hf.values, "rope_parameters": rest}, hf.label)
         values = Rope(1_000_000.0).read(rotation)
         hf.asked |= rotation.asked
         return values | own
