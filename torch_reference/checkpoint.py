@@ -65,7 +65,7 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
         if check_finite:
             hub.check_finite(name, array)
         owner, _, leaf = name.rpartition(".")
-        tensor = to_tensor(hub.cast(name, array, config.dtype.param))
+        tensor = to_tensor(array if dtype is None else hub.cast(name, array, dtype))
         setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
     return model
 

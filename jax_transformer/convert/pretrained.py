@@ -77,7 +77,7 @@ def load_pretrained(
         array = weights.read(name, rows)
         if check_finite:
             hub.check_finite(name, array)
-        return hub.cast(name, array, model.config.dtype.param)
+        return array if dtype is None else hub.cast(name, array, dtype)
 
     entries = entries_by_param(specs)
 
@@ -116,20 +116,14 @@ def convert(
         opened = _open_folder(src, dtype)
     else:
         raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (a folder of weights)")
-    config = hub.with_param_dtype(opened.config, dtype)
-
-    def cast(name: str, array: np.ndarray) -> np.ndarray:
-        if check_finite:
-            hub.check_finite(name, array)
-        return hub.cast(name, array, config.dtype.param)
-
-    source = _Source(
-        config,
-        opened.shapes,
-        ((name, cast(name, array)) for name, array in opened.tensors),
-        lambda name: cast(name, opened.read(name)),
+    _write(
+        dst,
+        _cast(opened, dtype, check_finite),
+        hf.companions(src),
+        (format, family),
+        max_shard_bytes=max_shard_bytes,
+        overwrite=overwrite,
     )
-    _write(dst, source, hf.companions(src), (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -137,32 +131,47 @@ class _Source:
     """Hub tensors: all in the order that costs least, or one by its name."""
 
     config: Model
-    shapes: Mapping[str, tuple[int, ...]]
+    specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+    """Shape and dtype by name."""
     tensors: Iterator[tuple[str, np.ndarray]]
     read: Callable[[str], np.ndarray]
+
+
+def _cast(source: _Source, dtype: str | None, check_finite: bool) -> _Source:
+    """The tensors in ``dtype`` (None: each in its own), checked."""
+
+    def cast(name: str, array: np.ndarray) -> np.ndarray:
+        if check_finite:
+            hub.check_finite(name, array)
+        return array if dtype is None else hub.cast(name, array, dtype)
+
+    config = hub.with_param_dtype(source.config, dtype)
+    specs = {
+        name: (shape, stored if dtype is None else hub.numpy_dtype(dtype)) for name, (shape, stored) in source.specs.items()
+    }
+    tensors = ((name, cast(name, array)) for name, array in source.tensors)
+    return _Source(config, specs, tensors, lambda name: cast(name, source.read(name)))
 
 
 def _write(
     path: str | Path, source: _Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
 ) -> None:
-    stored = hub.numpy_dtype(source.config.dtype.param)
-    announced = {name: (shape, stored) for name, shape in source.shapes.items()}
     if format[0] == "exchange":
         files = {**files, **hub.exchange_files(source.config, None)}
-        hub.write_weights(path, announced, source.tensors, files, **options)
+        hub.write_weights(path, source.specs, source.tensors, files, **options)
     else:
         chosen = hf.choose(source.config, format[1])
-        hf.write_folder(path, source.config, chosen, hf.HubSource(announced, source.read), files, **options)
+        hf.write_folder(path, source.config, chosen, hf.HubSource(source.specs, source.read), files, **options)
 
 
 def _of_params(config: Model, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> _Source:
     entries = {entry.hub_name: entry for entry in hub_entries(specs)}
-    shapes = {name: entry.shape for name, entry in entries.items()}
+    stored = {name: (entry.shape, np.dtype(params[entry.jax_path].dtype)) for name, entry in entries.items()}
 
     def read(name: str) -> np.ndarray:
         return _one(entries[name], params, specs)
 
-    return _Source(config, shapes, to_hub(params, specs), read)
+    return _Source(config, stored, to_hub(params, specs), read)
 
 
 def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> np.ndarray:
@@ -197,8 +206,8 @@ def _open_folder(folder: Path, dtype: str | None) -> _Source:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     if isinstance(weights, hub.WeightsReader):
         check_names(_structure(config), weights)
-    shapes = {name: info.shape for name, info in weights.items()}
-    return _Source(config, shapes, weights.tensors(), weights.read)
+    specs = {name: (info.shape, info.dtype) for name, info in weights.items()}
+    return _Source(config, specs, weights.tensors(), weights.read)
 
 
 def _shapes(config: Model) -> dict[str, tuple[int, ...]]:

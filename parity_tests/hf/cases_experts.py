@@ -41,6 +41,7 @@ GLM = SMALL | ROUTED | {"head_dim": 12, "num_nextn_predict_layers": 0}
 OSS = SMALL | LOCAL | {"head_dim": 10, "sliding_window": 5}
 ERNIE = without(SMALL, "num_experts_per_tok") | {"moe_num_experts": 5, "moe_k": 2, "moe_intermediate_size": 14}
 HUNYUAN = SMALL | {"num_experts": 5, "moe_topk": 2}
+ALPHA = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 5e3, "alpha": 30.0, "factor": 1.0}}
 OLMOE = SMALL | {"num_experts": 5}
 MINIMAX = SMALL | LOCAL | {"head_dim": 12}
 
@@ -106,6 +107,7 @@ EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "hunyuan_moe": ("hunyuan_v1_moe", HUNYUAN | {"head_dim": 10, "attention_bias": True}),
     "hunyuan_moe, tied": ("hunyuan_v1_moe", HUNYUAN | TIED | {"head_dim": 6, "num_key_value_heads": 1, "num_hidden_layers": 1}),
+    "hunyuan_moe, alpha": ("hunyuan_v1_moe", HUNYUAN | {"head_dim": 10} | ALPHA),
     "flex_olmo": ("flex_olmo", OLMOE | {"norm_topk_prob": True}),
     "flex_olmo, tied": ("flex_olmo", OLMOE | TIED | {"num_experts_per_tok": 3, "attention_bias": True}),
     "minimax_m2": ("minimax_m2", MINIMAX | {"rotary_dim": 6}),

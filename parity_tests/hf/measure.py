@@ -1,9 +1,11 @@
 """Measures every case against ``transformers`` and writes the table of docs/conversion.md.
 
-Run it as ``python -m parity_tests.hf.measure``.
+Run it as ``python -m parity_tests.hf.measure``; with names of families it measures these alone.
 """
 
+import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -31,22 +33,32 @@ def errors(case: str) -> tuple[float, float]:
     return relative_error(torch_logits, wanted), relative_error(jax_logits, wanted)
 
 
-def main() -> None:
-    """Measure, and rewrite the table between its two marks."""
+def measured(names: Collection[str]) -> dict[str, str]:
+    """The line of each of these families: how many configs, and the largest errors."""
     worst: dict[str, tuple[int, float, float]] = {}
     for case, (name, _) in CASES.items():
-        count, mirror, ours = worst.get(name, (0, 0.0, 0.0))
-        new = errors(case)
-        worst[name] = (count + 1, max(mirror, new[0]), max(ours, new[1]))
-        print(f"{case}: {new[0]:.1e} {new[1]:.1e}", flush=True)
-    rows = [f"| `{name}` | `{family.architecture}` | {{}} | {{:.1e}} | {{:.1e}} |" for name, family in FAMILY.items()]
-    lines = [row.format(*worst[name]) for row, name in zip(rows, FAMILY, strict=True)]
+        if name in names:
+            count, mirror, ours = worst.get(name, (0, 0.0, 0.0))
+            new = errors(case)
+            worst[name] = (count + 1, max(mirror, new[0]), max(ours, new[1]))
+            print(f"{case}: {new[0]:.1e} {new[1]:.1e}", flush=True)
+    return {
+        name: f"| `{name}` | `{FAMILY[name].architecture}` | {count} | {mirror:.1e} | {ours:.1e} |"
+        for name, (count, mirror, ours) in worst.items()
+    }
+
+
+def main(names: Collection[str]) -> None:
+    """Measure the families ``names``, or all, and rewrite their lines of the table between its two marks."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    table, after = rest.split(END)
+    present = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `") and "model_type" not in line}
+    lines = present | measured(names or FAMILY)
     head = f"Against transformers {transformers.__version__}, float32, worst of the configs.\n\n"
     head += "| `model_type` | class | configs | error, torch | error, JAX |\n|---|---|---|---|---|\n"
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{head}" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+    kept = "\n".join(lines[name] for name in FAMILY if name in lines)
+    PAGE.write_text(f"{before}{BEGIN}\n{head}{kept}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -7,6 +7,7 @@ import pytest
 from jax_transformer.convert.hf import FAMILY, choose
 from jax_transformer.convert.hf.flat import flatten
 from jax_transformer.convert.hf.parts import at
+from parity_tests.hf import released_experts
 
 SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "vocab_size": 100}
 OLD = SIZES | {"architectures": ["X"], "transformers_version": "4.40.0", "torch_dtype": "bfloat16", "use_cache": True}
@@ -107,7 +108,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 2},
         {"head.scale": 1.0, "head.tied": False, "decoder.layer.ffn.activation": "gelu_tanh", "decoder.stack.num_layers": 2},
     ),
-}
+} | released_experts.CONFIGS
 
 
 @pytest.mark.parametrize("name", CONFIGS)

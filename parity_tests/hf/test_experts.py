@@ -1,0 +1,146 @@
+"""What files of mixtures have beside their weights: router tensors in float32, layers that predict further tokens, lists."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_transformer as jt
+from jax_transformer.config.errors import ConfigError, WeightsError
+from jax_transformer.convert.hf import FAMILY
+from jax_transformer.convert.hf.flat import flatten
+from jax_transformer.convert.hub import open_weights, write_weights
+from jax_transformer.convert.pretrained import convert
+from parity_tests.hf.cases import CASES
+from parity_tests.hf.checkpoints import assert_same_tensors, save, torch
+
+FLOAT32 = {
+    "deepseek_v3": ("e_score_correction_bias",),
+    "minimax_m2": ("e_score_correction_bias",),
+    "ernie4_5_moe": ("e_score_correction_bias", "mlp.gate.weight"),
+    "hunyuan_moe": ("gate.wg.weight",),
+}
+"""Tensors that published checkpoints in 16 bits have in float32."""
+
+
+def edit(folder: Path, tensors: dict[str, np.ndarray] | None = None, **keys: Any) -> None:
+    """Other tensors and other keys in a folder."""
+    if tensors is not None:
+        specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+        write_weights(folder / "new", specs, tensors.items())
+        (folder / "new" / "model.safetensors").replace(folder / "model.safetensors")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case == "ernie4_5_moe" else pytest.mark.slow) for case in FLOAT32]
+)
+def test_what_chooses_experts_stays_float32_among_16_bits(case: str, tmp_path: Path):
+    import torch_reference as tr
+
+    save(case, tmp_path / "hf", dtype="bfloat16")
+    tensors = dict(open_weights(tmp_path / "hf").tensors())
+    wide = {name: array.astype(np.float32) / 3 for name, array in tensors.items() if name.endswith(FLOAT32[case])}
+    assert wide
+    edit(tmp_path / "hf", tensors | wide)
+    convert(tmp_path / "hf", tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "back", format="hf", family=CASES[case][0])
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+    for module, folder in ((jt, "jax"), (tr, "torch")):
+        module.save_pretrained(module.load_pretrained(tmp_path / "hf"), tmp_path / folder, format="hf", family=CASES[case][0])
+        assert_same_tensors(tmp_path / "hf", tmp_path / folder)
+    state = tr.load_pretrained(tmp_path / "ours").state_dict()
+    kept = {name.rpartition("ffn.")[2] for name, tensor in state.items() if tensor.dtype == torch.float32}
+    assert len(kept) == len(FLOAT32[case])
+    logits, _ = jt.load_pretrained(tmp_path / "ours")(jnp.zeros((1, 3), int))
+    assert np.isfinite(np.asarray(logits, np.float32)).all()
+
+
+@pytest.fixture
+def further(tmp_path: Path) -> Path:
+    """A DeepSeek-V3 of three layers, with a fourth that predicts the token after the next."""
+    save("deepseek_v3", tmp_path / "hf")
+    tensors = dict(open_weights(tmp_path / "hf").tensors())
+    last = {name.replace("layers.2.", "layers.3."): array for name, array in tensors.items() if "layers.2." in name}
+    extra = {"model.layers.3.eh_proj.weight": np.ones((24, 48), np.float32)}
+    edit(tmp_path / "hf", tensors | last | extra, num_nextn_predict_layers=1)
+    return tmp_path / "hf"
+
+
+def test_layers_that_predict_further_tokens_are_read_over_and_not_announced(further: Path, tmp_path: Path):
+    convert(further, tmp_path / "back", format="hf", family="deepseek_v3")
+    assert not any("layers.3." in name for name in open_weights(tmp_path / "back"))
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["num_nextn_predict_layers"] == 0
+
+
+def test_layers_that_no_key_announces_are_refused(further: Path, tmp_path: Path):
+    edit(further, num_nextn_predict_layers=0)
+    with pytest.raises(WeightsError, match=r"unexpected: model\.layers\.3\.eh_proj\.weight"):
+        convert(further, tmp_path / "back")
+    edit(further, num_nextn_predict_layers=1, num_hidden_layers=2)
+    with pytest.raises(WeightsError, match=r"unexpected: model\.layers\.3\.") as caught:
+        convert(further, tmp_path / "back")
+    assert "layers.2." not in str(caught.value)
+
+
+UNSAID = {"num_experts_per_tok": None}
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "clamp after the norm": (
+        "olmoe",
+        {"clip_qkv": 8.0},
+        "clip_qkv=8.0 cannot be expressed: this family clamps after",
+    ),
+    "four bits": ("gpt_oss", {"quantization_config": {"quant_method": "mxfp4"}}, "quantised weights are not read, got .*mxfp4"),
+    "no rotation": ("gpt_oss", {"rope_parameters": None}, "rope_parameters is missing"),
+    "another activation": ("gpt_oss", {"hidden_act": "gelu"}, "hidden_act='gelu'"),
+    "another score": ("deepseek_v3", {"scoring_func": "softmax"}, "scoring_func='softmax'"),
+    "another choice": ("deepseek_v2", {"topk_method": "noaux_tc"}, "topk_method='noaux_tc'"),
+    "sparse by turns": ("deepseek_v3", {"moe_layer_freq": 2}, "moe_layer_freq=2"),
+    "shared keys": ("deepseek_v3", {"num_key_value_heads": 2}, "num_key_value_heads=2 is not num_attention_heads=4"),
+    "more groups than there are": ("glm4_moe", {"topk_group": 4}, "topk_group=4 of n_group=3"),
+    "two counts": ("qwen3_moe", {"num_local_experts": 7}, "are spellings of one value and differ"),
+    "experts of each layer": (
+        "hunyuan_moe",
+        {"moe_topk": [1, 2, 2], "num_experts_per_tok": None},
+        "is nothing that our config can express",
+    ),
+    "no bias": ("minimax_m2", {"use_routing_bias": False}, "use_routing_bias=False"),
+    "an unknown key": ("mixtral", {"expert_twist": 3}, "'expert_twist': 3"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_compute_something_else_is_refused(name: str):
+    case, keys, message = REFUSED[name]
+    family, values = CASES[case]
+    with pytest.raises(ConfigError, match=message):
+        FAMILY[family].read_config(values | keys, "config.json")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case, (_, keys) in CASES.items() if "num_experts_per_tok" in keys or "moe_k" in keys]
+)
+def test_a_config_says_the_same_after_a_round_trip(case: str):
+    name, keys = CASES[case]
+    model = FAMILY[name].read_config(keys, case)
+    again = FAMILY[name].read_config(FAMILY[name].write_config(model), case)
+    assert flatten(again) == flatten(model)
+
+
+def test_both_names_of_the_number_of_experts_are_written():
+    name, keys = CASES["qwen3_moe"]
+    written = FAMILY[name].write_config(FAMILY[name].read_config(keys, name))
+    assert written["num_experts"] == written["num_local_experts"] == 5
+
+
+def test_factors_of_yarn_are_given_back_as_they_were():
+    name, keys = CASES["deepseek_v3, yarn"]
+    written = FAMILY[name].write_config(FAMILY[name].read_config(keys, name))
+    assert {key: written["rope_scaling"][key] for key in ("mscale", "mscale_all_dim")} == {
+        "mscale": 1.0,
+        "mscale_all_dim": 0.707,
+    }
