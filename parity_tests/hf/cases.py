@@ -26,7 +26,7 @@ from parity_tests.hf.bases import (
     XGLM,
     scaled,
 )
-from parity_tests.hf.cases_experts import EXPERTS
+from parity_tests.hf.cases_experts import ALPHA, EXPERTS
 from parity_tests.hf.cases_more import MORE
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
