@@ -102,6 +102,7 @@ def _rope_cases() -> dict[str, c.Model]:
     return {
         "rope_half": decoder(turned(fraction=0.5), block(attention(head_dim=7, position=c.Rope(fraction=0.6)))),
         "rope_interleaved": decoder(turned(layout="interleaved"), turned(layout="interleaved", fraction=0.75)),
+        "rope_reversed": decoder(turned(layout="half_reversed"), turned(layout="half_reversed", fraction=0.5)),
         "rope_scalings": decoder(*(turned(scaling=scaling) for scaling in scalings)),
         "rope_by_length": decoder(*(turned(scaling=scaling) for scaling in by_length)),
         "rope_per_layer": decoder(
@@ -231,6 +232,7 @@ def _architecture_cases() -> dict[str, c.Model]:
             f"encoder_{pool}": encoder(block(attention(position=c.T5Bias(num_buckets=8, max_distance=9))), head=head)
             for pool, head in heads.items()
         },
+        "encoder_plain_mlm": encoder(block(), head=c.MlmHead(transform=False)),
         "encoder_plain_scores": encoder(block(), head=c.ClassifierHead(num_classes=4, dense=None, bias=False)),
         "encoder_decoder_t5": encoder_decoder(*halves, head=c.Head(scale=0.3)),
         "encoder_decoder_rich": encoder_decoder(tower(block(), num_layers=3), sandwich, share_embedding=False),

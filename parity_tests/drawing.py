@@ -168,7 +168,7 @@ def _draw_rope(pick: Pick, head_dim: int) -> c.Rope:
     return c.Rope(
         base=pick((10_000.0, 50.0, 500_000.0)),
         fraction=fraction,
-        layout=pick(("half", "interleaved")),
+        layout=pick(("half", "interleaved", "half_reversed")),
         scaling=draw_scaling(pick, int(head_dim * fraction) // 2),
     )
 

@@ -26,6 +26,8 @@ class MlmHead(Config):
     """BERT's prediction of masked tokens: ``norm(act(x W1 + b1)) W2 + b2``, logits over the vocabulary."""
 
     kind: Literal["mlm"] = "mlm"
+    transform: bool = True
+    """False: ``x W2 + b2`` (EuroBERT); there is then no W1, activation nor norm."""
     activation: Activation = "gelu_erf"
     norm: Norm = LayerNorm()
     dense_bias: bool = True

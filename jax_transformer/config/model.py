@@ -76,6 +76,12 @@ class Encoder(_Model):
         self.embedding.check_width(self.d_model)
         _refuse_cross_attention(self.stack, "an encoder reads nothing but its own input")
         _refuse_causal(self.stack)
+        width = self.embedding.width(self.d_model)
+        if isinstance(self.head, MlmHead) and not self.head.transform and width != self.d_model:
+            raise ValueError(
+                f"head.transform=false, but embedding.dim={width} is not d_model={self.d_model}: nothing else leads to the "
+                "width of the table; leave one of them out"
+            )
         return self
 
 

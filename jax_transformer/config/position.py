@@ -21,8 +21,9 @@ class Rope(Config):
     """The theta of the paper; the slowest pair turns once in about ``2 pi base`` positions."""
     fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of each head that rotates: ``rotary_dim = int(head_dim * fraction)``; the rest passes through."""
-    layout: Literal["half", "interleaved"] = "half"
-    """Which dimensions form a pair: ``(i, i + rotary_dim / 2)`` or ``(2 i, 2 i + 1)``."""
+    layout: Literal["half", "half_reversed", "interleaved"] = "half"
+    """Which dimensions form a pair: ``(i, i + rotary_dim / 2)``, the same the other way round, which turns it backwards
+    (nanochat), or ``(2 i, 2 i + 1)``."""
     scaling: RopeScaling | None = None
     """How the frequencies change for sequences beyond those of the original training. None: not at all."""
 

@@ -80,6 +80,25 @@ class Reshape:
 
 
 @dataclass(frozen=True)
+class Insert:
+    """One more dimension, of one: a filter per channel as torch's ``Conv1d`` stores it, ``[C, 1, W]``."""
+
+    axis: int = 1
+
+    def shapes(self, hub: Sequence[Shape]) -> list[Shape]:
+        """One dimension more."""
+        return [(*shape[: self.axis], 1, *shape[self.axis :]) for shape in hub]
+
+    def from_hub(self, hub: Arrays) -> Arrays:
+        """One dimension more."""
+        return [np.expand_dims(array, self.axis) for array in hub]
+
+    def to_hub(self, other: Arrays, hub: Sequence[Shape]) -> Arrays:
+        """One dimension less."""
+        return [np.squeeze(array, self.axis) for array in other]
+
+
+@dataclass(frozen=True)
 class Fuse:
     """Several hub tensors as the rows (``axis`` 0) of one: in each of ``groups`` groups, each tensor's share in turn.
 

@@ -40,6 +40,7 @@ __all__ = [
 _FLOATS = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 _CHOOSING = (".choice_bias", ".router.weight", ".router.kernel", ".router.bias")
+_DECAYS = (".A_log", ".dt_bias")
 
 
 @runtime_checkable
@@ -91,12 +92,12 @@ def tokenizer_files(tokenizer: TokenizerSource | None) -> dict[str, bytes]:
 def check_dtype(dtypes: Mapping[str, np.dtype[Any]], config: Model) -> None:
     """Raises WeightsError unless the tensors (name to dtype) all have the dtype that ``config`` says parameters have.
 
-    What chooses experts may be float32 all the same: published weights in 16 bits have it so, and rounding it would send tokens
-    to other experts.
+    What chooses experts may be float32 all the same, and how fast states decay: published weights in 16 bits have them so;
+    rounding would send tokens to other experts, and forget at another rate.
     """
     found: dict[str, str] = {}
     for name, dtype in dtypes.items():
-        if not (dtype == np.float32 and name.endswith(_CHOOSING)):
+        if not (dtype == np.float32 and name.endswith(_CHOOSING + _DECAYS)):
             found.setdefault(str(dtype), name)
     if found.keys() != {config.dtype.param}:
         raise WeightsError(

@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Drop:
-    """A pattern of tensors that are read over and never written: saved buffers, which follow from the config."""
+    """A pattern of tensors that are read over and never written: saved buffers, heads that serve training only."""
 
     theirs: str
     reason: str
@@ -44,6 +44,20 @@ class Drop:
         """Whether ``name`` is one of them; ``{layer}`` stands for a number, ``*`` for anything."""
         pattern = re.escape(self.theirs).replace(r"\{layer\}", r"\d+").replace(r"\*", ".*")
         return re.fullmatch(pattern, name) is not None
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Tensors that follow from the config, and that a file has nevertheless: compared when read, written again."""
+
+    theirs: str
+    value: Callable[[Mapping[str, Any]], np.ndarray]
+    """Of the config, by path; float32."""
+
+    def named(self, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Those of a model, by name: of every layer where the name holds ``{layer}``."""
+        numbers = range(facts["stack.num_layers"]) if "{layer}" in self.theirs else [0]
+        return {self.theirs.replace("{layer}", str(number)): self.value(facts) for number in numbers}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def apply_rope(
     angles = positions[..., None].astype(dtype) * (each[None, None, :] if each.ndim == 1 else each)
     cos, sin = ((f(angles) * magnitude)[:, :, None, :].astype(x.dtype) for f in (jnp.cos, jnp.sin))
     rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
-    if layout == "half":
+    if layout != "interleaved":
+        sin = sin if layout == "half" else -sin  # half_reversed: the other dimension of a pair comes first
         a, b = rotated[..., :half], rotated[..., half:]
         rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
     else:

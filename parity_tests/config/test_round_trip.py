@@ -15,7 +15,7 @@ RATE, COUNT, TEXT = st.floats(0, 0.99), st.integers(1, 10_000), st.text(st.chara
 NORM = st.sampled_from([{"kind": "rms_norm"}, {"kind": "layer_norm", "bias": False, "eps": 1e-3}])
 
 ROPE = st.fixed_dictionaries(
-    {"kind": st.just("rope"), "base": st.floats(1.5, 1e9), "layout": st.sampled_from(["half", "interleaved"])}
+    {"kind": st.just("rope"), "base": st.floats(1.5, 1e9), "layout": st.sampled_from(["half", "half_reversed", "interleaved"])}
 )
 
 FFN = st.fixed_dictionaries({"kind": st.sampled_from(["mlp", "glu"]), "hidden_dim": COUNT}, optional={"bias": st.booleans()})

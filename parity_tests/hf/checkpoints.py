@@ -1,5 +1,7 @@
 """Tiny random models of ``transformers`` as folders, and what two folders have in common."""
 
+import shutil
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jax_transformer.convert.hub import open_weights
-from parity_tests.hf.cases import CASES, TOKENS
+from jax_transformer.convert.hub import open_weights, write_weights
+from parity_tests.hf.bases import TOKENS
+from parity_tests.hf.cases import CASES
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -25,13 +28,39 @@ def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Any:
     with torch.no_grad():
         for path, parameter in chain(model.named_parameters(), biases):
             spread = torch.randn(parameter.shape, generator=generator)
-            if path.endswith("embed_positions.weight") and name == "marian":
+            if path.endswith("embed_positions.weight") and name in ("marian", "pegasus"):
                 continue  # sinusoids
             norm = parameter.ndim == 1 and not path.endswith("bias")
             parameter.copy_(1.0 + 0.3 * spread if norm else spread * (0.3 if parameter.ndim == 1 else 0.25))
     model = model.to(getattr(torch, dtype)).eval()
     model.save_pretrained(folder)
+    if name == "olmo_hybrid":
+        rewrite(folder, lambda tensors: _as_released(tensors, config))
     return model
+
+
+def rewrite(folder: Path, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
+    """Changes the tensors of a folder of one file."""
+    tensors = dict(open_weights(folder).tensors())
+    edit(tensors)
+    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    write_weights(folder / "new", specs, tensors.items())
+    (folder / "new" / "model.safetensors").replace(folder / "model.safetensors")
+    shutil.rmtree(folder / "new")
+
+
+def _as_released(tensors: dict[str, np.ndarray], config: Any) -> None:
+    """Tensors of OLMo Hybrid as Ai2 writes them. transformers reads these, but saves others: it cuts the three filters into
+    equal parts, whatever their sizes, and renames a norm of the full layers as if it were one of the linear layers."""
+    keys = config.linear_num_key_heads * config.linear_key_head_dim
+    for layer, kind in enumerate(config.layer_types):
+        own = f"model.layers.{layer}."
+        if kind == "full_attention":
+            tensors[f"{own}post_attention_layernorm.weight"] = tensors.pop(f"{own}feedforward_layer_norm.weight")
+            continue
+        names = [f"{own}linear_attn.{name}_conv1d.weight" for name in "qkv"]
+        filters = np.concatenate([tensors[name] for name in names])
+        tensors |= dict(zip(names, np.split(filters, [keys, 2 * keys]), strict=True))
 
 
 def inputs(case: str) -> dict[str, np.ndarray]:
@@ -102,5 +131,5 @@ def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
 def _class(config: Any) -> Any:
     if config.is_encoder_decoder:
         return transformers.AutoModelForSeq2SeqLM
-    masked = config.model_type in ("bert", "roberta", "distilbert", "electra")
+    masked = config.model_type in ("bert", "roberta", "distilbert", "electra", "eurobert")
     return transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM

@@ -10,9 +10,8 @@ import pytest
 from jax_transformer import config
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.convert.hf import FAMILY, choose
-from jax_transformer.convert.hub import open_weights, write_weights
 from jax_transformer.convert.pretrained import convert
-from parity_tests.hf.checkpoints import save, torch
+from parity_tests.hf.checkpoints import rewrite, save, torch
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +31,6 @@ def copied(llama: Path, tmp_path: Path) -> Path:
 def change(folder: Path, **keys) -> None:
     values = json.loads((folder / "config.json").read_text()) | keys
     (folder / "config.json").write_text(json.dumps({key: value for key, value in values.items() if value != "absent"}))
-
-
-def rewrite(folder: Path, edit) -> None:
-    weights = open_weights(folder)
-    tensors = dict(weights.tensors())
-    edit(tensors)
-    specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
-    write_weights(folder / "new", specs, tensors.items())
-    (folder / "new" / "model.safetensors").replace(folder / "model.safetensors")
-    shutil.rmtree(folder / "new")
 
 
 def refused(folder: Path, error: type[Exception], *messages: str) -> None:

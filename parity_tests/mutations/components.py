@@ -136,6 +136,7 @@ def _encoders() -> list[Mutation]:
         ("Block", f"{_FIRST}.placement", "output", _STRUCTURE, " output for post"),
         ("MlmHead", "head.activation", "gelu_tanh", "forward logits"),
         ("MlmHead", "head.dense_bias", False, _STRUCTURE),
+        ("MlmHead", "head.transform", False, _STRUCTURE),
         ("MlmHead", "head.tied", False, _STRUCTURE),
         ("MlmHead", "head.bias", False, _STRUCTURE),
     ]

@@ -131,7 +131,7 @@ def test_rope_pairs_dimensions_by_its_layout(rng: np.random.Generator):
     np.testing.assert_allclose(half, interleaved[..., order], **EXACT)
 
 
-@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
 @pytest.mark.parametrize("name", ALL)
 def test_scores_depend_on_the_distance_alone(name: str, layout: str, rng: np.random.Generator):
     vectors = rng.normal(size=(2, 1, 1, HEADS, HEAD))

@@ -48,7 +48,14 @@ def test_the_layouts_are_the_same_up_to_a_permutation(rng: np.random.Generator):
     assert np.abs(rope(x, positions, "half") - interleaved).max() > 0.1
 
 
-@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_a_reversed_pair_turns_backwards(rng: np.random.Generator):
+    x, positions = rng.normal(size=(2, 5, 3, HEAD)), rng.integers(1, 50, (2, 5)).astype(np.int32)
+    backwards = rope(x, positions, "half_reversed")
+    np.testing.assert_allclose(backwards, rope(x, -positions, "half"), **EXACT)
+    assert np.abs(backwards - rope(x, positions, "half")).max() > 0.1
+
+
+@pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
 def test_scores_depend_on_the_distance_alone(layout: str, rng: np.random.Generator):
     q, k = (np.tile(rng.normal(size=HEAD), (1, 4, 1, 1)) for _ in range(2))
     q, k = (rope(x, np.array([at], np.int32), layout)[0, :, 0] for x, at in ((q, [7, 1007, 7, 1007]), (k, [3, 1003, 4, 1004])))
@@ -65,7 +72,7 @@ def test_bfloat16_positions_do_not_collide(package: str):
     np.testing.assert_allclose(turned[0, :, 0, 0], np.cos([1000.0, 1001.0]), atol=2**-8)
 
 
-@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
 def test_each_token_may_have_frequencies_of_its_own(layout: str, rng: np.random.Generator):
     x, positions = rng.normal(size=(2, 5, 3, HEAD)), rng.integers(0, 50, (2, 5)).astype(np.int32)
     own = frequencies() * rng.uniform(0.5, 1.0, (2, 5, 1))
@@ -80,7 +87,7 @@ def test_each_token_may_have_frequencies_of_its_own(layout: str, rng: np.random.
         np.testing.assert_allclose(results[0][b, t], np.asarray(one)[0, 0], **EXACT)
 
 
-@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
 def test_a_magnitude_multiplies_what_rotates_alone(layout: str, rng: np.random.Generator):
     x, positions = rng.normal(size=(2, 5, 3, HEAD)), rng.integers(0, 50, (2, 5)).astype(np.int32)
     once = rope(x, positions, layout)
@@ -100,7 +107,7 @@ def test_a_magnitude_enters_before_sine_and_cosine_are_rounded(package: str):
     assert (first != turned_by(package, x, positions, "interleaved", "bfloat16")[0, :, 0, 0]).any()
 
 
-@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
 def test_both_packages_round_the_same_way_in_16_bits(layout: str, rng: np.random.Generator):
     x, positions = rng.normal(size=(2, 50, 3, HEAD)), rng.integers(0, 2000, (2, 50)).astype(np.int32)
     ours, theirs = (turned_by(package, x, positions, layout, "bfloat16", magnitude=1.1) for package in PACKAGES)

@@ -73,9 +73,9 @@ class MlmHead(_Output):
 
     def __init__(self, c: config.MlmHead, dims: HeadDims, make: Maker):
         super().__init__(c, dims, dims.table, make)
-        self.dense = Linear({"embed": dims.d_model}, {"table": dims.table}, make, bias=c.dense_bias)
-        self.activation = build_activation(c.activation, make)
-        self.norm = build_norm(c.norm, dims.table, make)
+        dense = Linear({"embed": dims.d_model}, {"table": dims.table}, make, bias=c.dense_bias) if c.transform else None
+        self.dense, self.activation = dense, build_activation(c.activation, make) if c.transform else None
+        self.norm = build_norm(c.norm, dims.table, make) if c.transform else None
         self.logits_dtype = getattr(torch, make.dtype.logits)
 
     def forward(
@@ -86,7 +86,8 @@ class MlmHead(_Output):
         noise: Noise | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Logits in ``dtype.logits``, accumulated in float32 at least; every position has its own."""
-        x = self.norm(self.activation(self.dense(x)))
+        if self.dense is not None and self.activation is not None and self.norm is not None:
+            x = self.norm(self.activation(self.dense(x)))
         return super().forward(x, table).to(self.logits_dtype)
 
 

@@ -30,7 +30,8 @@ def apply_rope(
     angles = positions[..., None].to(dtype) * torch.as_tensor(frequencies, dtype=dtype, device=x.device)
     cos, sin = ((f(angles) * magnitude)[:, :, None, :].to(x.dtype) for f in (torch.cos, torch.sin))
     rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
-    if layout == "half":
+    if layout != "interleaved":
+        sin = sin if layout == "half" else -sin  # half_reversed: the other dimension of a pair comes first
         a, b = rotated[..., :half], rotated[..., half:]
         rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
     else:

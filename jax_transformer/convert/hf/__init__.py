@@ -6,8 +6,9 @@ from pathlib import Path
 from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.suggest import closest, did_you_mean
+from jax_transformer.convert.hf.apertus import APERTUS
 from jax_transformer.convert.hf.arcee import ARCEE
-from jax_transformer.convert.hf.bart import BART, MARIAN, MBART
+from jax_transformer.convert.hf.bart import BART, MARIAN, MBART, PEGASUS
 from jax_transformer.convert.hf.bert import BERT
 from jax_transformer.convert.hf.biogpt import BIOGPT, XGLM
 from jax_transformer.convert.hf.bloom import BLOOM
@@ -22,6 +23,7 @@ from jax_transformer.convert.hf.dots1 import DOTS1
 from jax_transformer.convert.hf.electra import ELECTRA
 from jax_transformer.convert.hf.ernie4_5 import ERNIE4_5
 from jax_transformer.convert.hf.ernie4_5_moe import ERNIE4_5_MOE
+from jax_transformer.convert.hf.eurobert import EUROBERT
 from jax_transformer.convert.hf.exaone4 import EXAONE4
 from jax_transformer.convert.hf.falcon import FALCON
 from jax_transformer.convert.hf.family import Family
@@ -57,13 +59,16 @@ from jax_transformer.convert.hf.jais2 import JAIS2
 from jax_transformer.convert.hf.llama import LLAMA
 from jax_transformer.convert.hf.minimax_m2 import MINIMAX_M2
 from jax_transformer.convert.hf.ministral import MINISTRAL
+from jax_transformer.convert.hf.ministral3 import MINISTRAL3
 from jax_transformer.convert.hf.mistral import MISTRAL
 from jax_transformer.convert.hf.mixtral import MIXTRAL
 from jax_transformer.convert.hf.mpt import MPT
+from jax_transformer.convert.hf.nanochat import NANOCHAT
 from jax_transformer.convert.hf.nemotron import NEMOTRON
 from jax_transformer.convert.hf.olmo import OLMO
 from jax_transformer.convert.hf.olmo2 import OLMO2
 from jax_transformer.convert.hf.olmo3 import OLMO3
+from jax_transformer.convert.hf.olmo_hybrid import OLMO_HYBRID
 from jax_transformer.convert.hf.olmoe import OLMOE
 from jax_transformer.convert.hf.opt import OPT
 from jax_transformer.convert.hf.persimmon import PERSIMMON
@@ -72,13 +77,15 @@ from jax_transformer.convert.hf.phi3 import PHI3
 from jax_transformer.convert.hf.qwen2 import QWEN2
 from jax_transformer.convert.hf.qwen2_moe import QWEN2_MOE
 from jax_transformer.convert.hf.qwen3 import QWEN3
+from jax_transformer.convert.hf.qwen3_5 import QWEN3_5
 from jax_transformer.convert.hf.qwen3_moe import QWEN3_MOE
+from jax_transformer.convert.hf.qwen3_next import QWEN3_NEXT
 from jax_transformer.convert.hf.roberta import ROBERTA
 from jax_transformer.convert.hf.seed_oss import SEED_OSS
 from jax_transformer.convert.hf.smollm3 import SMOLLM3
 from jax_transformer.convert.hf.stablelm import STABLELM
 from jax_transformer.convert.hf.starcoder2 import STARCODER2
-from jax_transformer.convert.hf.t5 import T5, UMT5
+from jax_transformer.convert.hf.t5 import MT5, T5, UMT5
 from jax_transformer.convert.hf.vaultgemma import VAULTGEMMA
 
 __all__ = [
@@ -148,6 +155,15 @@ FAMILY: dict[str, Family] = {
         XGLM,
         DISTILBERT,
         ELECTRA,
+        QWEN3_5,
+        QWEN3_NEXT,
+        OLMO_HYBRID,
+        PEGASUS,
+        MT5,
+        EUROBERT,
+        MINISTRAL3,
+        NANOCHAT,
+        APERTUS,
         MIXTRAL,
         QWEN3_MOE,
         QWEN2_MOE,

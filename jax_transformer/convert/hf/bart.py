@@ -1,6 +1,9 @@
-"""BART, mBART, Marian: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
+"""BART, mBART, Marian, Pegasus: layer norms and biases everywhere; learned positions from row 2, or sinusoids."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from jax_transformer.convert.byte_ops import Reshape
 from jax_transformer.convert.hf.family import Family
@@ -8,7 +11,7 @@ from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import ACTIVATION, Equal, Field, Fixed, Keys, Only, Part
 from jax_transformer.convert.hf.skeleton import modules
 from jax_transformer.convert.hf.t5 import BOTH, MIXERS, TOWERS, fixed, paths
-from jax_transformer.convert.rows import Drop, Row
+from jax_transformer.convert.rows import Constant, Drop, Row
 
 BIASES = (*paths(MIXERS, "qkv_bias"), *paths(MIXERS, "o_bias"), *paths(BOTH, "ffn.bias"))
 EMBEDDINGS = tuple(f"{tower}.embedding" for tower in TOWERS)
@@ -100,6 +103,13 @@ def rows(norm: str) -> tuple[Row, ...]:
     )
 
 
+def sinusoids(facts: Mapping[str, Any]) -> np.ndarray:
+    """Sines of every position, then cosines."""
+    half = facts["d_model"] // 2
+    angles = np.arange(facts["max_source_length"])[:, None] * 10_000.0 ** (-np.arange(half) / half)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
 COPIES = (
     ("model.encoder.embed_tokens.weight", "model.shared.weight"),
     ("model.decoder.embed_tokens.weight", "model.shared.weight"),
@@ -142,6 +152,18 @@ MARIAN = Family(
     ),
     rows=rows("sum_norm"),
     drops=TABLES,
+    prefix="model.",
+    head=("lm_head.weight", "model.shared.weight"),
+    copies=COPIES,
+    harmless=HARMLESS,
+)
+
+PEGASUS = Family(
+    name="pegasus",
+    architecture="PegasusForConditionalGeneration",
+    parts=(*parts("pre", embedding_norm=False, final_norm=True, start=0), SINUSOIDAL),
+    rows=rows("norm"),
+    constants=tuple(Constant(f"model.{tower}.embed_positions.weight", sinusoids) for tower in TOWERS),
     prefix="model.",
     head=("lm_head.weight", "model.shared.weight"),
     copies=COPIES,

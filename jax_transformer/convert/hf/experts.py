@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.convert.byte_ops import Stack
 from jax_transformer.convert.hf.flat import Flat
-from jax_transformer.convert.hf.parts import ACTIVATION, Choice, Field, Fixed, Keys, Missing, Part
+from jax_transformer.convert.hf.parts import ACTIVATION, Choice, Field, Fixed, Keys, Missing, Part, as_first
 from jax_transformer.convert.hf.skeleton import LAYER, OURS, feed_forward
 from jax_transformer.convert.rows import Row
 
@@ -154,7 +154,7 @@ class Mixtures:
         keys = self.sparse.write(flags)
         for flag, parts in ((False, self.dense), (True, self.mixture)):
             if flag in flags:
-                seen = _as_first(flat, flags.index(flag))
+                seen = as_first(flat, flags.index(flag))
                 for part in parts:
                     keys |= part.write(seen)
         return keys
@@ -164,14 +164,6 @@ class Mixtures:
         for part in parts:
             values |= part.read(hf)
         return values
-
-
-def _as_first(flat: Flat, layer: int) -> Flat:
-    """The values with those of ``layer`` in the place of layer 0's."""
-    own = {
-        path.replace(f"layers.{layer}.", "layers.0.", 1): value for path, value in flat.items() if f"layers.{layer}." in path
-    }
-    return {path: value for path, value in flat.items() if not path.startswith("layers.0.")} | own
 
 
 @dataclass(frozen=True)

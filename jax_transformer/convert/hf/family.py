@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.convert.byte_ops import Shape
 from jax_transformer.convert.hf.flat import Flat, build, differences, flatten
 from jax_transformer.convert.hf.parts import Keys, Part
-from jax_transformer.convert.rows import Bound, Drop, Row, bind
+from jax_transformer.convert.rows import Bound, Constant, Drop, Row, bind
 
 _HARMLESS = (
     "transformers.js_config bad_words_ids "
@@ -43,6 +45,7 @@ class Family:
     harmless: str = ""
     """Further keys that change no number, between spaces."""
     drops: tuple[Drop, ...] = ()
+    constants: tuple[Constant, ...] = ()
     prefix: str = ""
     """What the names begin with, and do not in a file of the model without its head."""
     head: tuple[str, str] = ("lm_head.weight", "model.embed_tokens.weight")
@@ -115,3 +118,8 @@ class Family:
     def bind(self, model: Model, shapes: Mapping[str, Shape]) -> list[Bound]:
         """The tensor table written out for a model with the hub tensors ``shapes``."""
         return bind(self.rows, shapes, flatten(model))
+
+    def constants_of(self, model: Model) -> dict[str, np.ndarray]:
+        """The tensors of a file that follow from the config, by name; float32."""
+        facts = flatten(model)
+        return {name: array for constant in self.constants for name, array in constant.named(facts).items()}

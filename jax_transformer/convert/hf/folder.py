@@ -115,6 +115,7 @@ def open_folder(
         else:
             config = config.model_copy(update={"head": config.head.model_copy(update={"tied": False})})
     rows = family.bind(config, shapes_of(config))
+    left_out |= _constants(family.constants_of(config), weights, names)
     available = {
         name: weights[stored] for name, stored in names.items() if name not in left_out and not family.is_left_out(name, values)
     }
@@ -153,9 +154,12 @@ def write_folder(
     specs = {
         name: (shape, source.specs[row.ours[0]][1]) for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)
     }
+    stored = source.specs[rows[0].ours[0]][1]
+    constants = {name: array.astype(stored) for name, array in family.constants_of(config).items()}
+    specs |= {name: (array.shape, stored) for name, array in constants.items()}
     tensors = chain.from_iterable(_given_away(row.theirs, row.from_hub(source.read)) for row in rows)
     files["config.json"] = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
-    hub.write_weights(folder, specs, tensors, files, **options)
+    hub.write_weights(folder, specs, chain(tensors, constants.items()), files, **options)
 
 
 def _given_away(names: Sequence[str], arrays: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
@@ -182,6 +186,18 @@ def _names(family: Family, weights: hub.WeightsReader) -> dict[str, str]:
     for old, new in family.spellings:
         names = {name.removesuffix(old) + new if name.endswith(old) else name: stored for name, stored in names.items()}
     return names
+
+
+def _constants(wanted: Mapping[str, np.ndarray], weights: hub.WeightsReader, names: Mapping[str, str]) -> set[str]:
+    """The names of ``wanted``. Raises WeightsError where the file holds anything else under one of them."""
+    for name in wanted.keys() & names.keys():
+        got = weights.read(names[name]).astype(np.float32)
+        if got.shape != wanted[name].shape or not np.allclose(got, wanted[name], rtol=1e-2, atol=1e-4):
+            raise WeightsError(
+                f"tensor {name!r} of shape {list(got.shape)} is not what follows from config.json, of shape "
+                f"{list(wanted[name].shape)}: a model of ours has no place for it; correct the config, or the file"
+            )
+    return set(wanted)
 
 
 def _tied(config: Model) -> bool:

@@ -191,6 +191,13 @@ def at(flat: Flat, path: str) -> Any:
     return flat.get(path.replace("layer.", "layers.0.", 1) if "layer." in path else path)
 
 
+def as_first(flat: Flat, layer: int) -> Flat:
+    """The values with those of ``layer`` in the place of layer 0's, where parts look."""
+    prefix = f"layers.{layer}."
+    own = {f"layers.0.{path.removeprefix(prefix)}": value for path, value in flat.items() if path.startswith(prefix)}
+    return {path: value for path, value in flat.items() if not path.startswith("layers.0.")} | own
+
+
 def switch(key: str | tuple[str, ...], default: bool, on: Mapping[str, Any], off: Mapping[str, Any] | None = None) -> Choice:
     """A Choice by true and false; without ``off``, the paths of ``on`` are then absent."""
     return Choice(key, default, {True: on, False: dict.fromkeys(on, None) if off is None else off})

@@ -63,18 +63,6 @@ def wide(hf: Keys) -> int:
     return 4 * hf.get(WIDTH)
 
 
-def counts(context: int, tied: bool = False) -> tuple[Part, ...]:
-    """What every decoder says of itself, whatever its attention and its feed-forward networks are."""
-    return (
-        Field("vocab_size", "vocab_size"),
-        Field("d_model", "hidden_size"),
-        Field("stack.num_layers", "num_hidden_layers"),
-        Field("layer.attention.num_heads", "num_attention_heads"),
-        Field("head.tied", "tie_word_embeddings", tied),
-        Context(context),
-    )
-
-
 def sizes(
     context: int,
     head_dim: Any = quotient,
@@ -83,16 +71,44 @@ def sizes(
     tied: bool = False,
     hidden: str | tuple[str, ...] = "layer.ffn.hidden_dim",
 ) -> tuple[Part, ...]:
-    """Counts and widths under their usual keys; ``own_head_dim`` is false where ``head_dim`` is always the quotient,
-    ``kv_heads`` is None where every head has keys and values of its own, ``hidden`` are the paths of ``intermediate_size``."""
+    """Counts and widths under their usual keys, of a model whose layers all have the same heads; ``hidden`` are the paths of
+    ``intermediate_size``."""
+    return (
+        *widths(context, tied),
+        *heads(head_dim, kv_heads, own_head_dim),
+        *((Field(hidden, "intermediate_size"),) if hidden else ()),
+    )
+
+
+def widths(context: int, tied: bool = False) -> tuple[Part, ...]:
+    """What every decoder says of itself, whatever its attention and its feed-forward networks are."""
+    return (
+        Field("vocab_size", "vocab_size"),
+        Field("d_model", "hidden_size"),
+        Field("stack.num_layers", "num_hidden_layers"),
+        Field("head.tied", "tie_word_embeddings", tied),
+        Context(context),
+    )
+
+
+def counts(context: int, tied: bool = False) -> tuple[Part, ...]:
+    """The same with the number of heads, where all layers have as many."""
+    return (*widths(context, tied), HEAD_COUNT)
+
+
+HEAD_COUNT = Field("layer.attention.num_heads", "num_attention_heads")
+
+
+def heads(head_dim: Any = quotient, kv_heads: Any = all_heads, own_head_dim: bool = True) -> tuple[Part, ...]:
+    """Heads of attention; ``own_head_dim`` is false where ``head_dim`` is always the quotient, and ``kv_heads`` is None where
+    every head has keys and values of its own."""
     grouped = (
         () if kv_heads is None else (Field("layer.attention.num_kv_heads", "num_key_value_heads", kv_heads, null=all_heads),)
     )
     return (
-        *counts(context, tied),
+        HEAD_COUNT,
         *grouped,
         Field("layer.attention.head_dim", "head_dim", head_dim, null=quotient) if own_head_dim else Quotient(),
-        *((Field(hidden, "intermediate_size"),) if hidden else ()),
     )
 
 

@@ -1,4 +1,4 @@
-"""T5 1.0 and 1.1, Flan-T5, UMT5: one bias of relative positions for each stack, scores without a scale."""
+"""T5 1.0 and 1.1, Flan-T5, mT5, UMT5: one bias of relative positions for each stack, scores without a scale."""
 
 from typing import Any
 
@@ -36,6 +36,15 @@ FEED_FORWARD = {
     "gated-silu": ("glu", "silu"),
     "gated-relu": ("glu", "relu"),
 }
+
+
+def feed_forward(default: str) -> Choice:
+    """``feed_forward_proj``: kind and activation of both halves."""
+    options = {
+        name: {f"{layer}.ffn.kind": kind for layer in BOTH} | {f"{layer}.ffn.activation": activation for layer in BOTH}
+        for name, (kind, activation) in FEED_FORWARD.items()
+    }
+    return Choice("feed_forward_proj", default, options)
 
 
 class Output:
@@ -86,6 +95,10 @@ def positions(places: tuple[str, ...]) -> tuple[Part, ...]:
 
 
 SHARED = tuple(f"{tower}.stack.shared_bias" for tower in TOWERS)
+SHARED_BIAS = (
+    *positions(SHARED),
+    fixed(tuple(f"{layer}.attention.position" for layer in BOTH), kind="shared_bias"),
+)
 OWN = {"layer.0.SelfAttention.relative_attention_bias": "attn.position.table"}
 PARTS = (
     Fixed({"kind": "encoder_decoder", "share_embedding": True}),
@@ -101,18 +114,6 @@ PARTS = (
     Field("start_token", "decoder_start_token_id", 0),
     fixed(NORMS, kind="rms_norm", weight="scale", cast="before_weight"),
     fixed(MIXERS, scale=1.0),
-    Choice(
-        "feed_forward_proj",
-        "relu",
-        {
-            name: {
-                f"{layer}.ffn.{field}": value
-                for layer in BOTH
-                for field, value in zip(("kind", "activation"), values, strict=True)
-            }
-            for name, values in FEED_FORWARD.items()
-        },
-    ),
     fixed(BOTH, **{"attention.kind": "softmax"}),
 )
 
@@ -121,8 +122,8 @@ T5 = Family(
     architecture="T5ForConditionalGeneration",
     parts=(
         *PARTS,
-        *positions(SHARED),
-        fixed(tuple(f"{layer}.attention.position" for layer in BOTH), kind="shared_bias"),
+        feed_forward("relu"),
+        *SHARED_BIAS,
         Output(),
     ),
     rows=modules("", ENDS, "") + stack("encoder", SELF, 1) + stack("decoder", SELF | CROSS, 2),
@@ -143,8 +144,19 @@ SCALED = (
 UMT5 = Family(
     name="umt5",
     architecture="UMT5ForConditionalGeneration",
-    parts=(*PARTS, *positions(tuple(f"{layer}.attention.position" for layer in BOTH)), *SCALED),
+    parts=(*PARTS, feed_forward("gated-gelu"), *positions(tuple(f"{layer}.attention.position" for layer in BOTH)), *SCALED),
     rows=modules("", ENDS, "") + stack("encoder", SELF | OWN, 1) + stack("decoder", SELF | OWN | CROSS, 2),
+    head=T5.head,
+    copies=T5.copies,
+    harmless=T5.harmless,
+)
+
+MT5 = Family(
+    name="mt5",
+    architecture="MT5ForConditionalGeneration",
+    parts=(*PARTS, feed_forward("gated-gelu"), *SHARED_BIAS, Field("head.tied", "tie_word_embeddings", True)),
+    rows=T5.rows,
+    drops=T5.drops,
     head=T5.head,
     copies=T5.copies,
     harmless=T5.harmless,

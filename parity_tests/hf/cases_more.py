@@ -1,0 +1,65 @@
+"""Further families: hybrids of softmax attention and gated delta rules, and what came later."""
+
+from typing import Any
+
+from parity_tests.hf.bases import BART, L0, SMALL, T5, TIED, WIDE, scaled
+from parity_tests.hf.cases_experts import without
+
+DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5}
+FULL, LINEAR = "full_attention", "linear_attention"
+HALF = {"head_dim": 12, "partial_rotary_factor": 0.5}
+
+MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 7, "shared_expert_intermediate_size": 9}
+STILL = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3, "llama_4_scaling_beta": 0.4, **L0}}
+NO_CAP = {"final_logit_softcapping": None}
+
+MORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_5": ("qwen3_5_text", SMALL | DELTA | HALF | {"num_hidden_layers": 5}),
+    "qwen3_5, tied": (
+        "qwen3_5_text",
+        SMALL
+        | TIED
+        | {"head_dim": 16, "num_key_value_heads": 1, "layer_types": [FULL, LINEAR, FULL], "rms_norm_eps": 1e-3}
+        | DELTA
+        | {"linear_num_value_heads": 2, "linear_conv_kernel_dim": 2},
+    ),
+    "qwen3_5, one type": ("qwen3_5_text", SMALL | {"head_dim": 8, "layer_types": [FULL] * 3}),
+    "olmo_hybrid": ("olmo_hybrid", SMALL | DELTA | {"num_hidden_layers": 5}),
+    "olmo_hybrid, no rotation": (
+        "olmo_hybrid",
+        SMALL
+        | DELTA
+        | TIED
+        | {"rope_theta": None, "linear_allow_neg_eigval": False, "attention_bias": True, "num_key_value_heads": 1},
+    ),
+    "olmo_hybrid, defaults": (
+        "olmo_hybrid",
+        SMALL | {"layer_types": [FULL, LINEAR, LINEAR], "linear_conv_kernel_dim": 3, "rms_norm_eps": 1e-3},
+    ),
+    "pegasus": ("pegasus", BART | {"scale_embedding": True, "pad_token_id": 0, "decoder_start_token_id": 0}),
+    "pegasus, relu": ("pegasus", BART | {"activation_function": "relu", "decoder_layers": 1}),
+    "mt5": ("mt5", T5),
+    "mt5, relu": ("mt5", T5 | {"feed_forward_proj": "relu", "num_decoder_layers": 1, "layer_norm_epsilon": 1e-3}),
+    "eurobert": ("eurobert", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),
+    "eurobert, tied": ("eurobert", SMALL | TIED | {"mlp_bias": True, "rms_norm_eps": 1e-3, "rope_theta": 5e3}),
+    "ministral3": ("ministral3", SMALL | WIDE | scaled("yarn", llama_4_scaling_beta=0.7, **L0)),
+    "ministral3, window": ("ministral3", SMALL | TIED | STILL | {"sliding_window": 5, "head_dim": 6, "num_key_value_heads": 1}),
+    "ministral3, defaults": ("ministral3", SMALL | WIDE),
+    "nanochat": ("nanochat", SMALL | WIDE | {"rms_norm_eps": 1e-3}),
+    "nanochat, tied": ("nanochat", SMALL | TIED | {"attention_bias": True, "num_key_value_heads": 1} | NO_CAP),
+    "apertus": ("apertus", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),
+    "apertus, tied": ("apertus", SMALL | TIED | {"rms_norm_eps": 1e-3} | scaled("linear")),
+    "qwen3_next": ("qwen3_next", SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 4, "mlp_only_layers": [1, 2]}),
+    "qwen3_next, tied": (
+        "qwen3_next",
+        without(SMALL, "intermediate_size")
+        | TIED
+        | DELTA
+        | MIXTURE
+        | {"head_dim": 8, "num_key_value_heads": 1, "norm_topk_prob": False, "layer_types": [FULL, LINEAR, FULL]},
+    ),
+    "qwen3_next, every other": (
+        "qwen3_next",
+        SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 4, "decoder_sparse_step": 2},
+    ),
+}
