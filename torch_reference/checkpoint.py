@@ -59,7 +59,7 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     config = hub.with_param_dtype(config, dtype)
     model = abstract_model(config)
-    hub.check_shapes(_shapes(config), weights)
+    hub.check_shapes(hub_shapes(config), weights)
     for name in weights:
         array = weights.read(name)
         if check_finite:
@@ -74,10 +74,11 @@ def _open(folder: Path, dtype: str | None) -> tuple[configs.Model, Any]:
     """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given."""
     if not hf.is_hf(folder):
         return hub.read_config(folder), hub.open_weights(folder)
-    return hf.open_hf(folder, _shapes, dtype)
+    return hf.open_hf(folder, hub_shapes, dtype)
 
 
-def _shapes(config: configs.Model) -> dict[str, tuple[int, ...]]:
+def hub_shapes(config: configs.Model) -> dict[str, tuple[int, ...]]:
+    """Shape of every hub tensor of a config's model; makes no tensors."""
     return {name: tuple(tensor.shape) for name, tensor in abstract_model(config).state_dict().items()}
 
 

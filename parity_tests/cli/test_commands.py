@@ -11,7 +11,7 @@ from jax_transformer.config.load import load_config, save_config
 from jax_transformer.convert import hub
 from parity_tests.train.runs import tiny_run
 
-VERBS = ("train", "generate", "convert", "parity", "inspect")
+VERBS = ("train", "generate", "convert", "parity", "verify", "inspect")
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -92,6 +92,12 @@ def test_convert_writes_the_same_weights_again(trained: Path, tmp_path: Path) ->
     first, second = (hub.open_weights(folder) for folder in (trained / "export", tmp_path / "copy"))
     assert list(first) == list(second)
     assert all((first.read(name) == second.read(name)).all() for name in first)
+
+
+def test_a_run_is_verified_against_its_export(trained: Path) -> None:
+    result = run("verify", trained, trained / "export", "--dtype", "float64")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "the same" in result.stdout
 
 
 def test_inspect_names_tensors_on_both_sides(trained: Path) -> None:

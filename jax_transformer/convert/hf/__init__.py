@@ -73,8 +73,10 @@ __all__ = [
     "HubView",
     "choose",
     "companions",
+    "family_of",
     "is_hf",
     "open_hf",
+    "read_values",
     "write_folder",
 ]
 
@@ -147,15 +149,20 @@ def family_named(name: str) -> Family:
     return FAMILY[name]
 
 
+def family_of(folder: str | Path) -> Family:
+    """The family of a folder in Hugging Face layout. Raises WeightsError or ConfigError where it has none that we know."""
+    values = read_values(folder)
+    if not isinstance(values.get("model_type"), str):
+        raise WeightsError(f"{folder}: its config.json has no model_type; wanted a checkpoint of Hugging Face")
+    return family_named(values["model_type"])
+
+
 def open_hf(folder: str | Path, shapes_of: Callable[[Model], Shapes], compute: str | None = None) -> tuple[Model, HubView]:
     """Config and hub tensors of a folder in Hugging Face layout; ``shapes_of`` gives the hub tensors of a config.
 
     The model computes in the dtype ``compute``; None: in that of the weights.
     """
-    values = read_values(folder)
-    if not isinstance(values.get("model_type"), str):
-        raise WeightsError(f"{folder}: its config.json has no model_type; wanted a checkpoint of Hugging Face")
-    return open_folder(folder, family_named(values["model_type"]), shapes_of, compute)
+    return open_folder(folder, family_of(folder), shapes_of, compute)
 
 
 def choose(config: Model, name: str | None = None) -> Family:
