@@ -66,7 +66,7 @@ def load_pretrained(
     process reads its own parts of the weights only. Raises WeightsError for weights that are damaged, do not fit the config,
     or are not finite; ConfigError for a config that is not valid, or float64 without JAX's 64-bit mode.
     """
-    config, weights = _open(Path(path), dtype)
+    config, weights = open_pretrained(Path(path), dtype)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     model = abstract_model(hub.with_param_dtype(config, dtype))
@@ -174,8 +174,11 @@ def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]
     return next(to_hub({path: array}, {path: spec}))[1]
 
 
-def _open(folder: Path, dtype: str | None) -> tuple[Model, hub.WeightsReader | hf.HubView]:
-    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given."""
+def open_pretrained(folder: Path, dtype: str | None = None) -> tuple[Model, hub.WeightsReader | hf.HubView]:
+    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given.
+
+    No tensor is read. Raises WeightsError and ConfigError as ``load_pretrained`` does.
+    """
     if hf.is_hf(folder):
         return hf.open_hf(folder, _shapes, dtype)
     return hub.read_config(folder), hub.open_weights(folder)
@@ -192,7 +195,7 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
 
 
 def _open_folder(folder: Path, dtype: str | None) -> _Source:
-    config, weights = _open(folder, dtype)
+    config, weights = open_pretrained(folder, dtype)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     if isinstance(weights, hub.WeightsReader):
