@@ -36,7 +36,7 @@ def save_pretrained(
     where no family expresses the model.
     """
     state = model.state_dict()
-    announced = {name: (tuple(tensor.shape), _numpy_dtype(tensor)) for name, tensor in state.items()}
+    announced = {name: (tuple(tensor.shape), numpy_dtype(tensor)) for name, tensor in state.items()}
     hub.check_dtype({name: dtype for name, (_, dtype) in announced.items()}, model.config)
     options: dict[str, Any] = {"max_shard_bytes": max_shard_bytes, "overwrite": overwrite}
     if format == "exchange":
@@ -102,5 +102,6 @@ def to_array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
-def _numpy_dtype(tensor: Tensor) -> np.dtype:
+def numpy_dtype(tensor: Tensor) -> np.dtype:
+    """The dtype that ``to_array`` gives ``tensor``."""
     return to_array(torch.empty(0, dtype=tensor.dtype)).dtype

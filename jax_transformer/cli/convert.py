@@ -23,6 +23,7 @@ def convert(
     family: Annotated[
         str | None, typer.Option(help="Family of --format hf. Default: the first that fits.", show_default=False)
     ] = None,
+    training: Annotated[bool, typer.Option("--training", help="With the optimizer: a run to a folder, or back.")] = False,
 ) -> None:
     """Export a run, or recast or convert a checkpoint.
 
@@ -38,7 +39,25 @@ def convert(
         raise ConfigError(f"--family {family}: only --format hf has families; give both or none")
     chosen = parse_step(step)
     enable_float64()  # a conversion may read or write any dtype
+    if training and (dtype is not None or overwrite):
+        raise ConfigError("--training moves a state as it is, to where none is: leave --dtype and --overwrite out")
+    if training:
+        typer.echo(_move_training(source, target, chosen, format, family))
+        return
     from jax_transformer.convert.pretrained import convert as convert_weights
 
     convert_weights(source, target, dtype, step=chosen, overwrite=overwrite, format=format, family=family)
     typer.echo(f"written: {target}")
+
+
+def _move_training(
+    source: Path, target: Path, step: int | Literal["latest", "best"], format: Literal["exchange", "hf"], family: str | None
+) -> str:
+    from jax_transformer.convert.training_folder import PROGRESS
+    from jax_transformer.train.exchange import export_training, import_training
+
+    if (source / PROGRESS).is_file():
+        progress = import_training(source, target)
+        return f"committed step {progress.step} in {target}; train --resume continues from it"
+    progress = export_training(source, target, step, format, family)
+    return f"written: {target}, step {progress.step}"

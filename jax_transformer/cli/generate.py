@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+_PACKAGE = {"jax": "jax_transformer", "torch": "torch_reference"}
+
 
 def generate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, an exported or a Hugging Face checkpoint.")],
@@ -42,13 +44,11 @@ def generate(
     messages = _messages(text, chat, system)
     model = read_model(folder)
     prepare(model)
-    package = {"jax": "jax_transformer", "torch": "torch_reference"}[framework]
-    stream_text = import_module(f"{package}.generate.text").stream_text
+    stream_text = import_module(f"{_PACKAGE[framework]}.generate.text").stream_text
     pieces = stream_text(folder, messages or text, settings, max_new_tokens, stop or ())
     sys.stdout.write("" if messages or isinstance(model, EncoderDecoder) else text)
     for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        print(piece, end="", flush=True)
     sys.stdout.write("\n")
 
 

@@ -48,9 +48,9 @@ def save_pretrained(
         if not array.is_fully_addressable:
             raise WeightsError(f"parameter {name} is spread over several processes; convert a checkpoint in one process")
     hub.check_dtype({path: spec.dtype for path, spec in specs.items()}, model.config)
-    source = _of_params(model.config, params, specs)
+    source = source_of_params(model.config, params, specs)
     files = hub.tokenizer_files(tokenizer)
-    _write(path, source, files, (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
+    write_source(path, source, files, (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
 
 
 def load_pretrained(
@@ -123,17 +123,17 @@ def convert(
             hub.check_finite(name, array)
         return hub.cast(name, array, config.dtype.param)
 
-    source = _Source(
+    source = Source(
         config,
         opened.shapes,
         ((name, cast(name, array)) for name, array in opened.tensors),
         lambda name: cast(name, opened.read(name)),
     )
-    _write(dst, source, hf.companions(src), (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
+    write_source(dst, source, hf.companions(src), (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """Hub tensors: all in the order that costs least, or one by its name."""
 
     config: Model
@@ -142,9 +142,10 @@ class _Source:
     read: Callable[[str], np.ndarray]
 
 
-def _write(
-    path: str | Path, source: _Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
+def write_source(
+    path: str | Path, source: Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
 ) -> None:
+    """Writes ``source`` as a folder of a format and, in that of Hugging Face, a family; ``options`` go to ``write_weights``."""
     stored = hub.numpy_dtype(source.config.dtype.param)
     announced = {name: (shape, stored) for name, shape in source.shapes.items()}
     if format[0] == "exchange":
@@ -155,14 +156,15 @@ def _write(
         hf.write_folder(path, source.config, chosen, hf.HubSource(announced, source.read), files, **options)
 
 
-def _of_params(config: Model, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> _Source:
+def source_of_params(config: Model, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> Source:
+    """The hub tensors of ``params``, or of gradients or moments by the same paths."""
     entries = {entry.hub_name: entry for entry in hub_entries(specs)}
     shapes = {name: entry.shape for name, entry in entries.items()}
 
     def read(name: str) -> np.ndarray:
         return _one(entries[name], params, specs)
 
-    return _Source(config, shapes, to_hub(params, specs), read)
+    return Source(config, shapes, to_hub(params, specs), read)
 
 
 def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> np.ndarray:
@@ -184,30 +186,31 @@ def open_pretrained(folder: Path, dtype: str | None = None) -> tuple[Model, hub.
     return hub.read_config(folder), hub.open_weights(folder)
 
 
-def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
+def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> Source:
     config = load_config(folder / "config.yaml")
     if not isinstance(config, Run):
         raise WeightsError(f"{folder / 'config.yaml'}: is the config of a model; wanted that of a run")
-    specs = _structure(config.model)
+    specs = structure(config.model)
     params, _ = restore_params(folder / "checkpoints", step)
     hub.check_dtype({path: array.dtype for path, array in params.items()}, config.model)
-    return _of_params(config.model, params, specs)
+    return source_of_params(config.model, params, specs)
 
 
-def _open_folder(folder: Path, dtype: str | None) -> _Source:
+def _open_folder(folder: Path, dtype: str | None) -> Source:
     config, weights = open_pretrained(folder, dtype)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     if isinstance(weights, hub.WeightsReader):
-        check_names(_structure(config), weights)
+        check_names(structure(config), weights)
     shapes = {name: info.shape for name, info in weights.items()}
-    return _Source(config, shapes, weights.tensors(), weights.read)
+    return Source(config, shapes, weights.tensors(), weights.read)
 
 
 def _shapes(config: Model) -> dict[str, tuple[int, ...]]:
-    return {entry.hub_name: entry.shape for entry in hub_entries(_structure(config))}
+    return {entry.hub_name: entry.shape for entry in hub_entries(structure(config))}
 
 
-def _structure(config: Model) -> dict[str, ParamSpec]:
+def structure(config: Model) -> dict[str, ParamSpec]:
+    """The parameters of a config's model, by path, in float32."""
     # float32 throughout: shapes do not depend on dtypes, and float64 would need JAX's 64-bit mode for nothing.
     return param_specs(abstract_model(config.model_copy(update={"dtype": Dtype()})))

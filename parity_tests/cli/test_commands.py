@@ -105,3 +105,16 @@ def test_inspect_names_tensors_on_both_sides(trained: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "stack.slots.0.attn.q_proj.kernel" in result.stdout
     assert "stack.layers.0.attn.q_proj.weight and 1 more" in result.stdout
+
+
+def test_a_training_state_leaves_a_run_and_does_not_come_back_unchanged(trained: Path, tmp_path: Path) -> None:
+    result = run("convert", trained, tmp_path / "state", "--training", "--step", "latest")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {"weights", "exp_avg", "exp_avg_sq", "training.json"}
+    assert not list((tmp_path / "state").rglob("*.pt"))
+    result = run("convert", tmp_path / "state", trained, "--training")
+    assert result.returncode == 2
+    assert "is at step 6, wanted one after the newest" in result.stderr
+    result = run("convert", trained, tmp_path / "other", "--training", "--dtype", "float64")
+    assert result.returncode == 2
+    assert "leave --dtype and --overwrite out" in result.stderr

@@ -1,7 +1,9 @@
 """Hugging Face checkpoints: the closed table of families, and folders in their layout <-> hub tensors. Framework-free."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
@@ -71,6 +73,8 @@ __all__ = [
     "FAMILY",
     "HubSource",
     "HubView",
+    "as_ours",
+    "as_theirs",
     "choose",
     "companions",
     "family_of",
@@ -182,6 +186,23 @@ def choose(config: Model, name: str | None = None) -> Family:
         else:
             return family
     raise ConfigError("no family of Hugging Face that we know has this model; the closest: " + min(problems, key=_count))
+
+
+def as_theirs(config: Model, tensors: Mapping[str, np.ndarray], family: str | None = None) -> dict[str, np.ndarray]:
+    """Hub tensors of a model of ``config`` under the names and in the layout of a family (default: the first that fits).
+
+    Bytes are moved and nothing is computed: gradients and moments go the same way as weights.
+    """
+    rows = choose(config, family).bind(config, {name: array.shape for name, array in tensors.items()})
+    return {name: array for row in rows for name, array in zip(row.theirs, row.from_hub(tensors.__getitem__), strict=True)}
+
+
+def as_ours(
+    config: Model, tensors: Mapping[str, np.ndarray], shapes: Shapes, family: str | None = None
+) -> dict[str, np.ndarray]:
+    """The inverse of ``as_theirs``, given the shapes of the hub tensors."""
+    rows = choose(config, family).bind(config, shapes)
+    return {name: array for row in rows for name, array in zip(row.ours, row.to_hub(tensors.__getitem__), strict=True)}
 
 
 def _count(problem: str) -> tuple[bool, int]:
