@@ -36,7 +36,7 @@ def save_pretrained(
     where no family expresses the model.
     """
     state = model.state_dict()
-    announced = {name: (tuple(tensor.shape), _numpy_dtype(tensor)) for name, tensor in state.items()}
+    announced = {name: (tuple(tensor.shape), numpy_dtype(tensor)) for name, tensor in state.items()}
     hub.check_dtype({name: dtype for name, (_, dtype) in announced.items()}, model.config)
     options: dict[str, Any] = {"max_shard_bytes": max_shard_bytes, "overwrite": overwrite}
     if format == "exchange":
@@ -59,7 +59,7 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     config = hub.with_param_dtype(config, dtype)
     model = abstract_model(config)
-    hub.check_shapes(_shapes(config), weights)
+    hub.check_shapes(hub_shapes(config), weights)
     for name in weights:
         array = weights.read(name)
         if check_finite:
@@ -74,10 +74,11 @@ def _open(folder: Path, dtype: str | None) -> tuple[configs.Model, Any]:
     """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given."""
     if not hf.is_hf(folder):
         return hub.read_config(folder), hub.open_weights(folder)
-    return hf.open_hf(folder, _shapes, dtype)
+    return hf.open_hf(folder, hub_shapes, dtype)
 
 
-def _shapes(config: configs.Model) -> dict[str, tuple[int, ...]]:
+def hub_shapes(config: configs.Model) -> dict[str, tuple[int, ...]]:
+    """Shape of every hub tensor of a config's model; makes no tensors."""
     return {name: tuple(tensor.shape) for name, tensor in abstract_model(config).state_dict().items()}
 
 
@@ -101,5 +102,6 @@ def to_array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
-def _numpy_dtype(tensor: Tensor) -> np.dtype:
+def numpy_dtype(tensor: Tensor) -> np.dtype:
+    """The dtype that ``to_array`` gives ``tensor``."""
     return to_array(torch.empty(0, dtype=tensor.dtype)).dtype

@@ -7,6 +7,7 @@ from jax_transformer.cli.generate import generate
 from jax_transformer.cli.inspect import inspect
 from jax_transformer.cli.parity import parity
 from jax_transformer.cli.train import train
+from jax_transformer.cli.verify import verify
 
 app = typer.Typer(
     help="Train transformers in JAX, open them in PyTorch, and prove that both compute the same numbers.",
@@ -16,5 +17,5 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for verb in (train, generate, convert, parity, inspect):
+for verb in (train, generate, convert, parity, verify, inspect):
     app.command()(verb)

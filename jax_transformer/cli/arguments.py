@@ -1,6 +1,6 @@
 """Arguments that several verbs share."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -8,3 +8,16 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH=VALUE", help="Changes to the config, as in train.learning_rate=1e-3.", show_default=False),
 ]
+
+Step = Annotated[str, typer.Option(help="Which checkpoint of a run: best, latest or a step.")]
+
+
+def parse_step(step: str) -> int | Literal["latest", "best"]:
+    """What ``--step`` names. Raises CheckpointError where that is nothing."""
+    from jax_transformer.config.errors import CheckpointError
+
+    if step == "best" or step == "latest":
+        return step
+    if not step.isdecimal():
+        raise CheckpointError(f"--step {step}: wanted best, latest or the number of a step")
+    return int(step)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from jax_transformer.cli.arguments import Step, parse_step
+
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A run folder, an exported or a Hugging Face checkpoint.")],
@@ -13,7 +15,7 @@ def convert(
         Literal["float64", "float32", "bfloat16", "float16"] | None,
         typer.Option(help="Cast the weights. Default: as stored.", show_default=False),
     ] = None,
-    step: Annotated[str, typer.Option(help="Which checkpoint of a run: best, latest or a step.")] = "best",
+    step: Step = "best",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET if it exists.")] = False,
     format: Annotated[
         Literal["exchange", "hf"], typer.Option(help="What to write: our format, or that of Hugging Face.")
@@ -21,6 +23,7 @@ def convert(
     family: Annotated[
         str | None, typer.Option(help="Family of --format hf. Default: the first that fits.", show_default=False)
     ] = None,
+    training: Annotated[bool, typer.Option("--training", help="With the optimizer: a run to a folder, or back.")] = False,
 ) -> None:
     """Export a run, or recast or convert a checkpoint.
 
@@ -30,18 +33,31 @@ def convert(
     jax-transformer convert exported for_others --format hf
     """
     from jax_transformer.cli.process import enable_float64
-    from jax_transformer.config.errors import CheckpointError, ConfigError
+    from jax_transformer.config.errors import ConfigError
 
     if family is not None and format != "hf":
         raise ConfigError(f"--family {family}: only --format hf has families; give both or none")
-    if step.isdecimal():
-        chosen = int(step)
-    elif step == "best" or step == "latest":
-        chosen = step
-    else:
-        raise CheckpointError(f"--step {step}: wanted best, latest or the number of a step")
+    chosen = parse_step(step)
     enable_float64()  # a conversion may read or write any dtype
+    if training and (dtype is not None or overwrite):
+        raise ConfigError("--training moves a state as it is, to where none is: leave --dtype and --overwrite out")
+    if training:
+        typer.echo(_move_training(source, target, chosen, format, family))
+        return
     from jax_transformer.convert.pretrained import convert as convert_weights
 
     convert_weights(source, target, dtype, step=chosen, overwrite=overwrite, format=format, family=family)
     typer.echo(f"written: {target}")
+
+
+def _move_training(
+    source: Path, target: Path, step: int | Literal["latest", "best"], format: Literal["exchange", "hf"], family: str | None
+) -> str:
+    from jax_transformer.convert.training_folder import PROGRESS
+    from jax_transformer.train.exchange import export_training, import_training
+
+    if (source / PROGRESS).is_file():
+        progress = import_training(source, target)
+        return f"committed step {progress.step} in {target}; train --resume continues from it"
+    progress = export_training(source, target, step, format, family)
+    return f"written: {target}, step {progress.step}"

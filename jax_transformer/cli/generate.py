@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
+_PACKAGE = {"jax": "jax_transformer", "torch": "torch_reference"}
+
 
 def generate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder or an exported checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, an exported or a Hugging Face checkpoint.")],
     prompt: Annotated[str | None, typer.Option(help="Text to continue, or a source.", show_default=False)] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="UTF-8 file that holds that text.", show_default=False)] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 200,
@@ -20,33 +22,46 @@ def generate(
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    chat: Annotated[bool, typer.Option("--chat", help="The text is a message, put as the chat template says.")] = False,
+    system: Annotated[str | None, typer.Option(help="With --chat: the system message before it.", show_default=False)] = None,
     framework: Annotated[Literal["jax", "torch"], typer.Option(help="Which implementation computes.")] = "jax",
 ) -> None:
     """Continue a text with a trained model.
 
-    The text is streamed to the terminal as it is made; an encoder-decoder reads the prompt and writes the target alone.
+    The text is streamed to the terminal as it is made; an encoder-decoder reads the prompt and writes the target alone, and a
+    chat its answer alone.
 
     Example: jax-transformer generate runs/quickstart --prompt "The language" --top-k 50
     """
     from jax_transformer.cli.process import prepare
-    from jax_transformer.config.load import load_config, make_config
+    from jax_transformer.cli.target import read_model
+    from jax_transformer.config.load import make_config
     from jax_transformer.config.model import EncoderDecoder
-    from jax_transformer.config.run import Run
     from jax_transformer.config.sampling import Sampling
 
     settings = make_config(Sampling, {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}, "options")
     text = _read_prompt(prompt, prompt_file)
-    config = load_config(folder)
-    model = config.model if isinstance(config, Run) else config
+    messages = _messages(text, chat, system)
+    model = read_model(folder)
     prepare(model)
-    package = {"jax": "jax_transformer", "torch": "torch_reference"}[framework]
-    stream_text = import_module(f"{package}.generate.text").stream_text
-    pieces = stream_text(folder, text, settings, max_new_tokens, stop or ())
-    sys.stdout.write("" if isinstance(model, EncoderDecoder) else text)
+    stream_text = import_module(f"{_PACKAGE[framework]}.generate.text").stream_text
+    pieces = stream_text(folder, messages or text, settings, max_new_tokens, stop or ())
+    sys.stdout.write("" if messages or isinstance(model, EncoderDecoder) else text)
     for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        print(piece, end="", flush=True)
     sys.stdout.write("\n")
+
+
+def _messages(text: str, chat: bool, system: str | None) -> list[dict[str, str]]:
+    """The conversation, or none where the text is to be continued."""
+    from jax_transformer.config.errors import DataError
+
+    if not chat:
+        if system is not None:
+            raise DataError("--system: only a conversation has a system message; give --chat too")
+        return []
+    first = [] if system is None else [{"role": "system", "content": system}]
+    return [*first, {"role": "user", "content": text}]
 
 
 def _read_prompt(prompt: str | None, prompt_file: Path | None) -> str:

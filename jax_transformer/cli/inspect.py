@@ -1,14 +1,19 @@
 """``jax-transformer inspect``."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from jax_transformer.cli.arguments import Overrides
 
 _HEADER = ("JAX parameter", "shape", "dtype", "parameters", "PyTorch parameter", "shape")
+_THEIRS = ("Hugging Face tensor", "shape")
+
+Theirs = Callable[[str], dict[str, tuple[int, ...]]]
+"""Hub name -> the tensors of a Hugging Face file that hold it."""
 
 
 def inspect(
@@ -17,31 +22,49 @@ def inspect(
 ) -> None:
     """List a model's parameters.
 
-    Shape, dtype and size of each, and its name in JAX and in PyTorch; no weights are made or read.
+    Shape, dtype and size of each, and its name in JAX and in PyTorch; of a Hugging Face checkpoint also its name there. No
+    weights are made or read.
 
     Example: jax-transformer inspect mini_small
     """
     from jax_transformer.cli.process import prepare
-    from jax_transformer.config.load import load_config
-    from jax_transformer.config.run import Run
+    from jax_transformer.cli.target import read_model
+    from jax_transformer.convert import hf
 
-    config = load_config(target, overrides or [])
-    model = config.model if isinstance(config, Run) else config
+    model = read_model(target, overrides or [])
     prepare(model)
-    from jax_transformer.convert.layout import entries_by_param
+    from jax_transformer.convert.pretrained import open_pretrained
     from jax_transformer.models import abstract_model
     from jax_transformer.nn.params import param_specs
 
+    theirs = None
+    if hf.is_hf(target):
+        model, view = open_pretrained(Path(target))
+        theirs = view.stored if isinstance(view, hf.HubView) else None
     specs = param_specs(abstract_model(model))
-    rows = []
-    for path, entries in entries_by_param(specs).items():
-        spec, first = specs[path], entries[0]
-        name = first.hub_name if len(entries) == 1 else f"{first.hub_name} and {len(entries) - 1} more"
-        rows.append((path, _shape(spec.shape), str(spec.dtype), f"{math.prod(spec.shape):,}", name, _shape(first.shape)))
+    typer.echo("\n".join(_table(_rows(specs, theirs))))
     total = sum(math.prod(spec.shape) for spec in specs.values())
     size = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in specs.values())
-    typer.echo("\n".join(_table([_HEADER, *rows])))
     typer.echo(f"\n{total:,} parameters, {size / 2**20:,.1f} MiB")
+
+
+def _rows(specs: dict[str, Any], theirs: Theirs | None) -> list[tuple[str, ...]]:
+    from jax_transformer.convert.layout import entries_by_param
+
+    rows: list[tuple[str, ...]] = [_HEADER if theirs is None else _HEADER + _THEIRS]
+    for path, entries in entries_by_param(specs).items():
+        spec, first = specs[path], entries[0]
+        row = (path, _shape(spec.shape), str(spec.dtype), f"{math.prod(spec.shape):,}")
+        row += _several([entry.hub_name for entry in entries]), _shape(first.shape)
+        if theirs is not None:
+            stored = {name: shape for entry in entries for name, shape in theirs(entry.hub_name).items()}
+            row += _several(list(stored)), _shape(next(iter(stored.values())))
+        rows.append(row)
+    return rows
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _shape(shape: Sequence[int]) -> str:

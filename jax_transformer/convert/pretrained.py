@@ -48,9 +48,9 @@ def save_pretrained(
         if not array.is_fully_addressable:
             raise WeightsError(f"parameter {name} is spread over several processes; convert a checkpoint in one process")
     hub.check_dtype({path: spec.dtype for path, spec in specs.items()}, model.config)
-    source = _of_params(model.config, params, specs)
+    source = source_of_params(model.config, params, specs)
     files = hub.tokenizer_files(tokenizer)
-    _write(path, source, files, (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
+    write_source(path, source, files, (format, family), max_shard_bytes=max_shard_bytes, overwrite=overwrite)
 
 
 def load_pretrained(
@@ -66,7 +66,7 @@ def load_pretrained(
     process reads its own parts of the weights only. Raises WeightsError for weights that are damaged, do not fit the config,
     or are not finite; ConfigError for a config that is not valid, or float64 without JAX's 64-bit mode.
     """
-    config, weights = _open(Path(path), dtype)
+    config, weights = open_pretrained(Path(path), dtype)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     model = abstract_model(hub.with_param_dtype(config, dtype))
@@ -116,7 +116,7 @@ def convert(
         opened = _open_folder(src, dtype)
     else:
         raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (a folder of weights)")
-    _write(
+    write_source(
         dst,
         _cast(opened, dtype, check_finite),
         hf.companions(src),
@@ -127,7 +127,7 @@ def convert(
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """Hub tensors: all in the order that costs least, or one by its name."""
 
     config: Model
@@ -137,7 +137,7 @@ class _Source:
     read: Callable[[str], np.ndarray]
 
 
-def _cast(source: _Source, dtype: str | None, check_finite: bool) -> _Source:
+def _cast(source: Source, dtype: str | None, check_finite: bool) -> Source:
     """The tensors in ``dtype`` (None: each in its own), checked."""
 
     def cast(name: str, array: np.ndarray) -> np.ndarray:
@@ -150,12 +150,13 @@ def _cast(source: _Source, dtype: str | None, check_finite: bool) -> _Source:
         name: (shape, stored if dtype is None else hub.numpy_dtype(dtype)) for name, (shape, stored) in source.specs.items()
     }
     tensors = ((name, cast(name, array)) for name, array in source.tensors)
-    return _Source(config, specs, tensors, lambda name: cast(name, source.read(name)))
+    return Source(config, specs, tensors, lambda name: cast(name, source.read(name)))
 
 
-def _write(
-    path: str | Path, source: _Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
+def write_source(
+    path: str | Path, source: Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
 ) -> None:
+    """Writes ``source`` as a folder of a format and, in that of Hugging Face, a family; ``options`` go to ``write_weights``."""
     if format[0] == "exchange":
         files = {**files, **hub.exchange_files(source.config, None)}
         hub.write_weights(path, source.specs, source.tensors, files, **options)
@@ -164,14 +165,15 @@ def _write(
         hf.write_folder(path, source.config, chosen, hf.HubSource(source.specs, source.read), files, **options)
 
 
-def _of_params(config: Model, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> _Source:
+def source_of_params(config: Model, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> Source:
+    """The hub tensors of ``params``, or of gradients or moments by the same paths."""
     entries = {entry.hub_name: entry for entry in hub_entries(specs)}
     stored = {name: (entry.shape, np.dtype(params[entry.jax_path].dtype)) for name, entry in entries.items()}
 
     def read(name: str) -> np.ndarray:
         return _one(entries[name], params, specs)
 
-    return _Source(config, stored, to_hub(params, specs), read)
+    return Source(config, stored, to_hub(params, specs), read)
 
 
 def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> np.ndarray:
@@ -183,37 +185,41 @@ def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]
     return next(to_hub({path: array}, {path: spec}))[1]
 
 
-def _open(folder: Path, dtype: str | None) -> tuple[Model, hub.WeightsReader | hf.HubView]:
-    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given."""
+def open_pretrained(folder: Path, dtype: str | None = None) -> tuple[Model, hub.WeightsReader | hf.HubView]:
+    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given.
+
+    No tensor is read. Raises WeightsError and ConfigError as ``load_pretrained`` does.
+    """
     if hf.is_hf(folder):
         return hf.open_hf(folder, _shapes, dtype)
     return hub.read_config(folder), hub.open_weights(folder)
 
 
-def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> _Source:
+def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> Source:
     config = load_config(folder / "config.yaml")
     if not isinstance(config, Run):
         raise WeightsError(f"{folder / 'config.yaml'}: is the config of a model; wanted that of a run")
-    specs = _structure(config.model)
+    specs = structure(config.model)
     params, _ = restore_params(folder / "checkpoints", step)
     hub.check_dtype({path: array.dtype for path, array in params.items()}, config.model)
-    return _of_params(config.model, params, specs)
+    return source_of_params(config.model, params, specs)
 
 
-def _open_folder(folder: Path, dtype: str | None) -> _Source:
-    config, weights = _open(folder, dtype)
+def _open_folder(folder: Path, dtype: str | None) -> Source:
+    config, weights = open_pretrained(folder, dtype)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     if isinstance(weights, hub.WeightsReader):
-        check_names(_structure(config), weights)
+        check_names(structure(config), weights)
     specs = {name: (info.shape, info.dtype) for name, info in weights.items()}
-    return _Source(config, specs, weights.tensors(), weights.read)
+    return Source(config, specs, weights.tensors(), weights.read)
 
 
 def _shapes(config: Model) -> dict[str, tuple[int, ...]]:
-    return {entry.hub_name: entry.shape for entry in hub_entries(_structure(config))}
+    return {entry.hub_name: entry.shape for entry in hub_entries(structure(config))}
 
 
-def _structure(config: Model) -> dict[str, ParamSpec]:
+def structure(config: Model) -> dict[str, ParamSpec]:
+    """The parameters of a config's model, by path, in float32."""
     # float32 throughout: shapes do not depend on dtypes, and float64 would need JAX's 64-bit mode for nothing.
     return param_specs(abstract_model(config.model_copy(update={"dtype": Dtype()})))

@@ -42,7 +42,7 @@ class Tokenizer:
     """Text to token ids and back.
 
     Special tokens are never read out of text: a text that contains ``<eos>`` gets the tokens of those five characters.
-    Nothing is truncated, padded or added, whatever the file says.
+    Nothing is truncated or padded, and nothing added unasked, whatever the file says.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
@@ -62,14 +62,19 @@ class Tokenizer:
         self.bos_id = _first(names, BOS_NAMES)
         self.eos_id = _first(names, EOS_NAMES)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``.
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The library's own tokenizer."""
+        return self._backend
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Token ids of ``text``; with ``add_special_tokens``, those that the file puts around it too.
 
         Raises:
             DataError: a character that the tokenizer does not know, with its code point and position.
         """
         try:
-            return self._backend.encode(text, add_special_tokens=False).ids
+            return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         except Exception as error:  # the library raises bare Exception
             raise self._unencodable(text, error) from error
 

@@ -190,26 +190,30 @@ class Checkpointer:
 
 
 def restore_params(folder: Path, step: Which = "latest") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Only the parameters of a verified step, as {dotted path: numpy array}, and the caller's record.
+    """Only the parameters of a verified step, as {dotted path: numpy array}, and the caller's record."""
+    arrays, record = restore_arrays(folder, step, "params/")
+    return {name.removeprefix("params/"): array for name, array in arrays.items()}, record
 
-    For conversion and generation: no optimizer state is read. ``folder`` may belong to a running training, so nothing in
+
+def restore_arrays(folder: Path, step: Which = "latest", prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a verified step whose flat names begin with ``prefix``, and the caller's record.
+
+    For conversion and generation: nothing else is read. ``folder`` may belong to a running training, so nothing in
     it is renamed: damage is raised as CheckpointError, as is a folder without a step.
     """
     path = folder.absolute() / str(pick_step(folder, step))
     verify_step(path)
     saved = _read_record(path)
-    prefix = "params/"
     names = [name for name in saved["arrays"] if name.startswith(prefix)]
     if not names:
-        raise CheckpointError(f"{path}: holds no parameters (no array is named {prefix}...)")
+        raise CheckpointError(f"{path}: holds no such arrays (none is named {prefix}...)")
     # This process alone: in a run of several, orbax would wait for the others to read along.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-        arrays = _load(reader, path, {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names})
-    return {name.removeprefix(prefix): array for name, array in arrays.items()}, saved["record"]
+        return _load(reader, path, {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}), saved["record"]
 
 
 def _load(reader: ocp.Checkpointer, folder: Path, targets: Mapping[str, ocp.RestoreArgs]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jax_transformer.config.load import load_config, save_config
 from jax_transformer.convert import hub
 from parity_tests.train.runs import tiny_run
 
-VERBS = ("train", "generate", "convert", "parity", "inspect")
+VERBS = ("train", "generate", "convert", "parity", "verify", "inspect")
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -94,8 +94,27 @@ def test_convert_writes_the_same_weights_again(trained: Path, tmp_path: Path) ->
     assert all((first.read(name) == second.read(name)).all() for name in first)
 
 
+def test_a_run_is_verified_against_its_export(trained: Path) -> None:
+    result = run("verify", trained, trained / "export", "--dtype", "float64")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "the same" in result.stdout
+
+
 def test_inspect_names_tensors_on_both_sides(trained: Path) -> None:
     result = run("inspect", trained / "export")
     assert result.returncode == 0, result.stderr
     assert "stack.slots.0.attn.q_proj.kernel" in result.stdout
     assert "stack.layers.0.attn.q_proj.weight and 1 more" in result.stdout
+
+
+def test_a_training_state_leaves_a_run_and_does_not_come_back_unchanged(trained: Path, tmp_path: Path) -> None:
+    result = run("convert", trained, tmp_path / "state", "--training", "--step", "latest")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "state").iterdir()} == {"weights", "exp_avg", "exp_avg_sq", "training.json"}
+    assert not list((tmp_path / "state").rglob("*.pt"))
+    result = run("convert", tmp_path / "state", trained, "--training")
+    assert result.returncode == 2
+    assert "is at step 6, wanted one after the newest" in result.stderr
+    result = run("convert", trained, tmp_path / "other", "--training", "--dtype", "float64")
+    assert result.returncode == 2
+    assert "leave --dtype and --overwrite out" in result.stderr

@@ -12,17 +12,19 @@ FLOORS = (
     {"ops"},
     {"nn"},
     {"models"},
-    {"train", "generate", "adapt", "convert", "sharding", "profile", "data"},
+    {"train", "generate", "adapt", "convert", "sharding", "profile", "data", "verify"},
     {"cli"},
 )
 SIBLINGS = {
     "train": {"sharding", "data", "convert", "generate", "profile"},
     "generate": {"sharding", "convert", "data"},
     "convert": {"train"},
+    "verify": {"convert"},
 }
-"""Rooms of the same floor that a room may import: training uses all, generating opens checkpoints, converting opens runs."""
+"""Rooms of the same floor that a room may import: training uses all, generating and verifying open
+checkpoints, converting opens runs."""
 
-MIRROR_MAY_IMPORT = ("config", "convert.hub", "convert.rows", "convert.hf")
+MIRROR_MAY_IMPORT = ("config", "convert.hub", "convert.rows", "convert.hf", "convert.training_folder")
 """What ``torch_reference`` takes from ``jax_transformer``."""
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "torch", "transformers"}

@@ -1,4 +1,4 @@
-"""Text in, text out: a model and its tokenizer, in memory or in a folder, streaming a continuation."""
+"""Text in, text out: a model and its tokenizer, in memory or in a folder, streaming a continuation or an answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ import tokenizers
 
 from jax_transformer.config import Sampling
 from jax_transformer.config.errors import DataError
+from jax_transformer.convert.hf.chat import Messages
+from jax_transformer.convert.hf.texts import read_text_rules
 from torch_reference.checkpoint import load_pretrained
 from torch_reference.generate.engine import stream
 from torch_reference.models.decoder import Decoder
@@ -29,18 +31,25 @@ def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
 
 
 def stream_text(
-    folder: Path | str, prompt: str, settings: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
+    folder: Path | str, prompt: str | Messages, settings: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
 ) -> Iterator[str]:
-    """``continue_text`` with the model and tokenizer of an exchange folder, or of the ``export/`` in a run folder.
+    """``continue_text`` with the model and tokenizer of a folder, ours or Hugging Face's, or of ``export/`` in a run folder.
 
+    Messages instead of a text are a conversation, which the folder's chat template makes a prompt of; the text is then the
+    answer. A folder of Hugging Face, or made of one, says itself which special tokens a prompt gets and which end the text.
     Raises what loading raises as well: DataError for the tokenizer, ConfigError and WeightsError for the model.
     """
     folder = Path(folder)
     exported = folder / "export"
     folder = exported if exported.is_dir() else folder
-    tokenizer = load_tokenizer(folder)
-    _encode(tokenizer, prompt)  # a prompt that cannot be encoded is refused before the weights are read
-    return continue_text(load_pretrained(folder), tokenizer, prompt, settings, max_new_tokens, stop)
+    tokenizer, rules = load_tokenizer(folder), read_text_rules(folder)
+    # A prompt that cannot be encoded is refused before the weights are read.
+    ids = _encode(tokenizer, prompt, rules.adds_special_tokens) if isinstance(prompt, str) else rules.chat(prompt, tokenizer)
+    model = load_pretrained(folder)
+    end = _end(tokenizer)
+    ids = ids if rules.adds_special_tokens else _as_prompt(model, ids, end)
+    stop_tokens = end if rules.stop_tokens is None else rules.stop_tokens
+    return _continue(model, tokenizer, ids, stop_tokens, settings, max_new_tokens, stop)
 
 
 def continue_text(
@@ -59,27 +68,46 @@ def continue_text(
     Raises DataError, at once, for characters the tokenizer does not know, an empty prompt or stop string, a prompt that leaves
     no room for its continuation, and a tokenizer with more tokens than the model.
     """
+    end = _end(tokenizer)
+    return _continue(model, tokenizer, _as_prompt(model, _encode(tokenizer, prompt), end), end, settings, max_new_tokens, stop)
+
+
+def _as_prompt(model: Decoder | EncoderDecoder, ids: list[int], end: Sequence[int]) -> list[int]:
+    """A source is ended as in training; an empty one stays empty, and is refused."""
+    return [*ids, *end] if ids and isinstance(model, EncoderDecoder) else ids
+
+
+def _continue(
+    model: Decoder | EncoderDecoder,
+    tokenizer: tokenizers.Tokenizer,
+    prompt_ids: list[int],
+    stop_tokens: Sequence[int],
+    settings: Sampling,
+    max_new_tokens: int,
+    stop: Sequence[str],
+) -> Iterator[str]:
     if "" in stop:
         raise DataError("stop: got an empty string, which would end every text before it begins")
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    end = [ids[name] for name in EOS_NAMES if name in ids][:1]
-    prompt_ids = before = _encode(tokenizer, prompt)
-    if isinstance(model, EncoderDecoder):
-        prompt_ids, before = prompt_ids and prompt_ids + end, []  # the target is a text of its own
     tokens = stream(
         model,
         prompt_ids,
         settings=settings,
         max_new_tokens=max_new_tokens,
-        stop_tokens=end,
-        num_tokens=max(ids.values()) + 1,
+        stop_tokens=stop_tokens,
+        num_tokens=max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
     )
+    before = [] if isinstance(model, EncoderDecoder) else prompt_ids  # the target is a text of its own
     return _until_stop(_decoded(tokenizer, before, tokens), stop)
 
 
-def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+def _end(tokenizer: tokenizers.Tokenizer) -> list[int]:
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    return [ids[name] for name in EOS_NAMES if name in ids][:1]
+
+
+def _encode(tokenizer: tokenizers.Tokenizer, text: str, add_special_tokens: bool = False) -> list[int]:
     try:
-        return tokenizer.encode(text, add_special_tokens=False).ids
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
     except Exception as error:  # the library raises bare Exception
         raise DataError(f"the tokenizer does not know every character of {text[:40]!r}: {error}") from error
 

@@ -1,7 +1,9 @@
 """Hugging Face checkpoints: the closed table of families, and folders in their layout <-> hub tensors. Framework-free."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
@@ -92,10 +94,14 @@ __all__ = [
     "FAMILY",
     "HubSource",
     "HubView",
+    "as_ours",
+    "as_theirs",
     "choose",
     "companions",
+    "family_of",
     "is_hf",
     "open_hf",
+    "read_values",
     "write_folder",
 ]
 
@@ -191,15 +197,20 @@ def family_named(name: str) -> Family:
     return FAMILY[name]
 
 
+def family_of(folder: str | Path) -> Family:
+    """The family of a folder in Hugging Face layout. Raises WeightsError or ConfigError where it has none that we know."""
+    values = read_values(folder)
+    if not isinstance(values.get("model_type"), str):
+        raise WeightsError(f"{folder}: its config.json has no model_type; wanted a checkpoint of Hugging Face")
+    return family_named(values["model_type"])
+
+
 def open_hf(folder: str | Path, shapes_of: Callable[[Model], Shapes], compute: str | None = None) -> tuple[Model, HubView]:
     """Config and hub tensors of a folder in Hugging Face layout; ``shapes_of`` gives the hub tensors of a config.
 
     The model computes in the dtype ``compute``; None: in that of the weights.
     """
-    values = read_values(folder)
-    if not isinstance(values.get("model_type"), str):
-        raise WeightsError(f"{folder}: its config.json has no model_type; wanted a checkpoint of Hugging Face")
-    return open_folder(folder, family_named(values["model_type"]), shapes_of, compute)
+    return open_folder(folder, family_of(folder), shapes_of, compute)
 
 
 def choose(config: Model, name: str | None = None) -> Family:
@@ -219,6 +230,23 @@ def choose(config: Model, name: str | None = None) -> Family:
         else:
             return family
     raise ConfigError("no family of Hugging Face that we know has this model; the closest: " + min(problems, key=_count))
+
+
+def as_theirs(config: Model, tensors: Mapping[str, np.ndarray], family: str | None = None) -> dict[str, np.ndarray]:
+    """Hub tensors of a model of ``config`` under the names and in the layout of a family (default: the first that fits).
+
+    Bytes are moved and nothing is computed: gradients and moments go the same way as weights.
+    """
+    rows = choose(config, family).bind(config, {name: array.shape for name, array in tensors.items()})
+    return {name: array for row in rows for name, array in zip(row.theirs, row.from_hub(tensors.__getitem__), strict=True)}
+
+
+def as_ours(
+    config: Model, tensors: Mapping[str, np.ndarray], shapes: Shapes, family: str | None = None
+) -> dict[str, np.ndarray]:
+    """The inverse of ``as_theirs``, given the shapes of the hub tensors."""
+    rows = choose(config, family).bind(config, shapes)
+    return {name: array for row in rows for name, array in zip(row.ours, row.to_hub(tensors.__getitem__), strict=True)}
 
 
 def _count(problem: str) -> tuple[bool, int]:

@@ -86,16 +86,22 @@ def build(values: Mapping[str, Any], label: str) -> Model:
     return make_config(KINDS[tree["kind"]], tree, label)
 
 
-def differences(ours: Flat, theirs: Flat) -> list[str]:
+def without_bounds(flat: Flat) -> Flat:
+    """``flat`` without the lengths that only bound what the model accepts; of a learned table they are its size."""
+    bounds = () if "learned" in flat.values() else ("max_length", "max_source_length")
+    return {path: value for path, value in flat.items() if path not in bounds}
+
+
+def differences(ours: Flat, theirs: Flat, names: tuple[str, str] = ("the model", "the family")) -> list[str]:
     """``path: the model has x, the family y`` for every value that differs, the same one of many layers once."""
     found: dict[tuple[str, Any, Any], list[str]] = {}
-    limits = () if any(value == "learned" for value in ours.values()) else ("max_length", "max_source_length")
+    ours, theirs = without_bounds(ours), without_bounds(theirs)
     for path in sorted(ours.keys() | theirs.keys()):
-        if path not in limits and ours.get(path) != theirs.get(path):
+        if ours.get(path) != theirs.get(path):
             match = _LAYER.fullmatch(path)
             general = f"{match[1]}layer.{match[3]}" if match else path
             found.setdefault((general, repr(ours.get(path)), repr(theirs.get(path))), []).append(path)
-    return [f"{paths[0]}: the model has {a}, the family {b}" for (_, a, b), paths in found.items()]
+    return [f"{paths[0]}: {names[0]} has {a}, {names[1]} {b}" for (_, a, b), paths in found.items()]
 
 
 def _fill_in(tree: dict[str, Any], tower: Decoder | Encoder | Tower, d_model: int) -> None:

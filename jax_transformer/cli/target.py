@@ -1,0 +1,29 @@
+"""The model that an argument names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jax_transformer.config import Dtype, Model
+
+
+def read_model(target: str | Path, overrides: Sequence[str] = ()) -> Model:
+    """The model config of a preset, a file, a run folder, or a checkpoint, ours or Hugging Face's (dtype: that of its weights).
+
+    Raises ConfigError or WeightsError where there is none, and for overrides of a Hugging Face checkpoint.
+    """
+    from jax_transformer.config.errors import ConfigError
+    from jax_transformer.config.load import load_config
+    from jax_transformer.config.run import Run
+    from jax_transformer.convert import hf, hub
+
+    if not hf.is_hf(target):
+        config = load_config(target, overrides)
+        return config.model if isinstance(config, Run) else config
+    if overrides:
+        raise ConfigError(
+            f"{target}: is a checkpoint of Hugging Face, whose config takes no changes; got {' '.join(overrides)}"
+        )
+    config = hf.family_of(target).read_config(hf.read_values(target), str(Path(target) / "config.json"))
+    stored = {str(info.dtype) for info in hub.open_weights(target).values()}
+    wide = "float64" in stored
+    return config.model_copy(update={"dtype": Dtype(param="float64", compute="float64")}) if wide else config

@@ -1,0 +1,1 @@
+"""What PyTorch and transformers answer when two checkpoints are compared."""
