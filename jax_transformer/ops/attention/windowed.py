@@ -1,10 +1,8 @@
 """Attention through a window: a block of queries meets its own and the neighbouring blocks of keys, and no others."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.dropout import Noise
@@ -36,11 +34,8 @@ def windowed_attention(
 
     For a sequence over itself, its segments in one piece each: positions of the same segment then differ as indices do, so that
     what is inside the window is in the query's block of ``max(window, 64)`` tokens, in the one before it or, if the mask is not
-    causal, in the one after it. Scores are computed once more in the backward pass. ``drop`` draws other noise than the
-    definition does.
-
-    Raises:
-        ValueError: Queries and keys differ in number, or there are ``sink_tokens``, which are in no neighbouring block.
+    causal, in the one after it. Scores are computed anew in the backward pass. ``drop`` draws other noise than the definition.
+    Raises ValueError where queries and keys differ in number, or for ``sink_tokens``, which are in no neighbouring block.
     """
     batch, length = q.shape[:2]
     if k.shape[1] != length:
@@ -49,23 +44,24 @@ def windowed_attention(
         raise ValueError(f"sink_tokens={sink_tokens}: windowed attention cannot see beyond its window")
     size, sides = min(max(window, SMALLEST_BLOCK), length), 1 if mask.causal else 2
     at_once = max(SCORES_AT_ONCE // (batch * q.shape[2] * size * size * (1 + sides)), 1)
-    segments = jnp.ones((batch, length), jnp.int32) if mask.q_segments is None else mask.q_segments
-    marks = (jnp.broadcast_to(mask.q_positions, (batch, length)), segments)
-    own = [_blocks(x, size, 0, at_once) for x in (q, *marks)]
-    near = [_blocks(x, size, sides, at_once) for x in (k, v, *marks)]
+    marks = _marks(mask, batch)
+    own, near = ([_blocks(x, size, n, at_once) for x in (*own, *marks)] for own, n in (((q,), 0), ((k, v), sides)))
     rate, noise = drop
+    noises = None if noise is None else noise.split(len(own[0]))
 
-    def mix(part: tuple[Any, Any, Noise | None]) -> Float[Array, "rows size N V"]:
-        (q, *marks), (k, v, *near_marks), noise = part
-        local = Mask(marks[0], near_marks[0], marks[1], near_marks[1], mask.causal)
-        added = None if bias is None else bias.at(local.offsets())
-        options = {"softcap": softcap, "bias": added, "sinks": sinks, "drop": (rate, noise)}
-        return softmax_attention(q, k, v, local.allowed(window), scale, **options)[0]
+    def mix(part: tuple[list[Array], list[Array], Noise | None]) -> Float[Array, "rows size N V"]:
+        (q, q_positions, q_segments), (k, v, k_positions, k_segments), noise = part
+        local = Mask(q_positions, k_positions, q_segments, k_segments, mask.causal)
+        options = {"softcap": softcap, "bias": None if bias is None else bias.at(local.offsets()), "sinks": sinks}
+        return softmax_attention(q, k, v, local.allowed(window), scale, drop=(rate, noise), **options)[0]
 
-    parts = own[0].shape[0]
-    mixed = jax.lax.map(jax.checkpoint(mix), (own, near, None if noise is None else noise.split(parts)))
-    mixed = jnp.moveaxis(mixed.reshape(parts, batch, -1, *mixed.shape[3:]), 0, 1)
-    return mixed.reshape(batch, -1, *mixed.shape[3:])[:, :length]
+    return _joined(jax.lax.map(jax.checkpoint(mix), (own, near, noises)), batch)[:, :length]
+
+
+def _marks(mask: Mask, batch: int) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
+    """Positions and segments of the queries, row by row."""
+    positions = jnp.broadcast_to(mask.q_positions, (batch, mask.q_positions.shape[1]))
+    return positions, jnp.ones_like(positions) if mask.q_segments is None else mask.q_segments
 
 
 def _blocks(x: Shaped[Array, "B T *D"], size: int, neighbours: int, at_once: int) -> Shaped[Array, "parts rows near *D"]:
@@ -84,3 +80,10 @@ def _blocks(x: Shaped[Array, "B T *D"], size: int, neighbours: int, at_once: int
     near = jnp.concatenate([blocks[:, n : n + parts * at_once] for n in range(neighbours + 1)], axis=2)
     near = jnp.moveaxis(near.reshape(batch, parts, at_once, *near.shape[2:]), 1, 0)
     return near.reshape(parts, batch * at_once, *near.shape[3:])
+
+
+def _joined(parts: Float[Array, "parts rows size N V"], batch: int) -> Float[Array, "B padded N V"]:
+    """The way back."""
+    count, _, _, heads, width = parts.shape
+    by_sequence = jnp.moveaxis(parts.reshape(count, batch, -1, heads, width), 0, 1)
+    return by_sequence.reshape(batch, -1, heads, width)
