@@ -22,7 +22,7 @@ SIBLINGS = {
 }
 """Rooms of the same floor that a room may import: training uses all, generating opens checkpoints, converting opens runs."""
 
-MIRROR_MAY_IMPORT = ("config", "convert.hub", "convert.rows", "convert.hf")
+MIRROR_MAY_IMPORT = ("config", "convert.hub", "convert.rows", "convert.hf", "convert.gguf")
 """What ``torch_reference`` takes from ``jax_transformer``."""
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "torch", "transformers"}

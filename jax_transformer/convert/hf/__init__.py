@@ -28,6 +28,7 @@ from jax_transformer.convert.hf.folder import (
     companions,
     is_hf,
     open_folder,
+    open_tensors,
     read_values,
     write_folder,
 )
@@ -71,10 +72,13 @@ __all__ = [
     "FAMILY",
     "HubSource",
     "HubView",
+    "Shapes",
     "choose",
     "companions",
+    "family_named",
     "is_hf",
     "open_hf",
+    "open_tensors",
     "write_folder",
 ]
 
