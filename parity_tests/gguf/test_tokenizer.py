@@ -1,6 +1,7 @@
 """The tokenizer inside a GGUF file gives the ids of the tokenizer that the file was made of."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ def test_ids_and_texts_are_those_of_the_original(pre: str, tmp_path: Path):
     wanted = original(pre)
     assert len(got.get_vocab()) == len(wanted.get_vocab())
     for text in TEXTS:
+        words = [backend.pre_tokenizer.pre_tokenize_str(text) for backend in (got, wanted) if backend.pre_tokenizer]
+        assert words[0] == words[1]
         for special in (False, True):
             got.encode_special_tokens = wanted.encode_special_tokens = special
             ids = wanted.encode(text).ids
@@ -119,14 +122,60 @@ def test_a_converted_model_has_its_tokenizer_and_its_template(tmp_path: Path):
     assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (0, 1, 1)
 
 
+WORDS = ["the quick brown fox", "then a thin quilt", "  two  spaces ", "naïve 中 queue", "", "tthhee"]
+
+
+def pieces() -> dict[str, tuple[float, int]]:
+    """SentencePiece's vocabulary: token to score and type; the earlier a union was learned, the higher it scores."""
+    backend = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=90, show_progress=False, max_token_length=6)
+    backend.train_from_iterator([text.replace(" ", "\u2581") for text in WORDS[:3] * 3], trainer)
+    learned = backend.get_vocab()
+    special = {"<unk>": (0.0, 2), "<s>": (0.0, 3), "</s>": (0.0, 3)} | {f"<0x{byte:02X}>": (0.0, 6) for byte in range(256)}
+    return special | {piece: (-float(learned[piece]), 1) for piece in sorted(learned, key=learned.__getitem__)}
+
+
+def merged_by_score(text: str, vocabulary: dict[str, tuple[float, int]]) -> list[str]:
+    """What SentencePiece does: again and again, the neighbours whose union scores highest become one, the leftmost first."""
+    symbols = list(text.replace(" ", "\u2581"))
+    while True:
+        unions = [(vocabulary[one + two][0], -at) for at, (one, two) in enumerate(pairwise(symbols)) if one + two in vocabulary]
+        if not unions:
+            break
+        at = -max(unions)[1]
+        symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
+    return [part for one in symbols for part in ([one] if one in vocabulary else [f"<0x{byte:02X}>" for byte in one.encode()])]
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_pieces_are_merged_by_their_scores(prefixed: bool, tmp_path: Path):
+    vocabulary = pieces()
+    assert max(map(len, vocabulary)) == 6
+    keys = {
+        "model": "llama",
+        "tokens": list(vocabulary),
+        "scores": [score for score, _ in vocabulary.values()],
+        "token_type": [kind for _, kind in vocabulary.values()],
+        "add_space_prefix": prefixed,
+        "bos_token_id": 1,
+    }
+    values = {f"tokenizer.ggml.{key}": item for key, item in keys.items()}
+    backend = Tokenizer.from_str(files(tmp_path / "x.gguf", values)["tokenizer.json"].decode())
+    for text in WORDS:
+        wanted = merged_by_score(f" {text}" if prefixed and text else text, vocabulary)
+        assert backend.encode(text).tokens == ["<s>", *wanted]
+        assert backend.decode(backend.encode(text).ids) == text
+
+
 def test_a_file_without_a_tokenizer_has_none(tmp_path: Path):
     assert files(tmp_path / "x.gguf", {}) == {}
     assert files(tmp_path / "y.gguf", {"tokenizer.ggml.model": "none"}) == {}
 
 
 WRONG = {
-    "other kind": ({"model": "llama"}, "tokenizer.ggml.model is 'llama'"),
-    "other words": ({"pre": "bailingmoe"}, ".pre 'bailingmoe'; wanted 'gpt2' and one of ['gpt-2'"),
+    "other kind": ({"model": "bert"}, "tokenizer.ggml.model is 'bert'"),
+    "no scores": ({"model": "llama"}, "its tokenizer is damaged"),
+    "other words": ({"pre": "bailingmoe"}, ".pre 'bailingmoe'; wanted 'llama', or 'gpt2' and one of ['gpt-2'"),
     "list for it": ({"pre": ["smollm"]}, ".pre ['smollm']"),
     "token twice": ({"tokens": ["a", "a"], "token_type": [1, 1]}, "a token appears twice"),
     "types missing": ({"token_type": [1]}, "its tokenizer is damaged"),

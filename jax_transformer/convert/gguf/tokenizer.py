@@ -9,8 +9,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.gguf.file import GgufFile
 
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
-"""Token types: special ones, texts that are never cut, and rows that only fill up the vocabulary."""
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
+"""Token types: pieces, the one for what has none, special ones, texts that are never cut, and rows that fill up."""
+
+_SPACE = "\u2581"
+"""What SentencePiece writes for a space."""
 
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -46,26 +49,27 @@ def tokenizer_files(file: GgufFile) -> dict[str, bytes]:
     Raises WeightsError for a tokenizer that is damaged or of an unknown kind.
     """
     values = {key.removeprefix("tokenizer."): value for key, value in file.metadata.items() if key.startswith("tokenizer.")}
-    if values.get("ggml.model", "none") in ("none", "no_vocab"):
+    kind, pre = values.get("ggml.model", "none"), values.get("ggml.pre")
+    if kind in ("none", "no_vocab"):
         return {}
-    if values["ggml.model"] != "gpt2" or values.get("ggml.pre") not in tuple(_PRE):
+    if kind != "llama" and (kind != "gpt2" or pre not in tuple(_PRE)):
         raise WeightsError(
-            f"{file.path}: tokenizer.ggml.model is {values['ggml.model']!r} and .pre {values.get('ggml.pre')!r}; wanted "
-            f"'gpt2' and one of {list(_PRE)}; load_pretrained reads the model without its tokenizer"
+            f"{file.path}: tokenizer.ggml.model is {kind!r} and .pre {pre!r}; wanted 'llama', or 'gpt2' and one of "
+            f"{list(_PRE)}; load_pretrained reads the model without its tokenizer"
         )
     try:
-        return _files(values, _PRE[values["ggml.pre"]])
+        return _files(values)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise WeightsError(f"{file.path}: its tokenizer is damaged: {error}") from error
 
 
-def _files(values: dict[str, Any], pre: _Pre) -> dict[str, bytes]:
+def _files(values: dict[str, Any]) -> dict[str, bytes]:
     tokens: list[str] = values["ggml.tokens"]
     ids = {f"{name}_token": values.get(f"ggml.{key}_token_id") for name, key in _SPECIAL.items()}
     names = {name: tokens[number] for name, number in ids.items() if number is not None}
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
     files = {
-        "tokenizer.json": _backend(values, pre, names).to_str(pretty=True).encode(),
+        "tokenizer.json": _backend(values, names).to_str(pretty=True).encode(),
         "tokenizer_config.json": _json(config),
     }
     if known := {f"{name}_id": ids[name] for name in ("bos_token", "eos_token", "pad_token") if name in names}:
@@ -78,11 +82,29 @@ def _files(values: dict[str, Any], pre: _Pre) -> dict[str, bytes]:
 _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 
-def _backend(values: dict[str, Any], pre: _Pre, names: dict[str, str]) -> Tokenizer:
+def _backend(values: dict[str, Any], names: dict[str, str]) -> Tokenizer:
     tokens, kinds = values["ggml.tokens"], values.get("ggml.token_type") or [1] * len(values["ggml.tokens"])
     vocab = {token: number for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != _UNUSED}
     if len(vocab) != len(kinds) - kinds.count(_UNUSED):
         raise ValueError("a token appears twice")
+    by_kind = {kind: [token for token, other in zip(tokens, kinds, strict=True) if other == kind] for kind in set(kinds)}
+    if values["ggml.model"] == "llama":
+        backend, bos_first = _sentencepiece(values, vocab, by_kind), True
+    else:
+        pre = _PRE[values["ggml.pre"]]
+        backend, bos_first = _byte_level(values, vocab, pre), pre.bos
+    special = [*by_kind.get(_UNKNOWN, ()), *by_kind.get(_CONTROL, ())]
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    backend.add_tokens([AddedToken(token, normalized=False) for token in by_kind.get(_USER_DEFINED, ())])
+    if values.get("ggml.add_bos_token", bos_first) and (bos := names.get("bos_token")):
+        backend.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], pair=[bos, "$A", f"{bos}:1", "$B:1"], special_tokens=[(bos, vocab[bos])]
+        )
+    return backend
+
+
+def _byte_level(values: dict[str, Any], vocab: dict[str, int], pre: _Pre) -> Tokenizer:
+    """GPT-2's kind: the merges are in the file."""
     merges = [tuple(merge.split(" ")) for merge in values["ggml.merges"]]
     if any(len(merge) != 2 for merge in merges):
         raise ValueError("a merge is not two tokens with a space between them")
@@ -91,14 +113,26 @@ def _backend(values: dict[str, Any], pre: _Pre, names: dict[str, str]) -> Tokeni
         backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = _pre_tokenizer(pre)
     backend.decoder = decoders.ByteLevel()
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
-    whole = [token for token, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED]
-    backend.add_tokens([AddedToken(token, normalized=False) for token in whole])
-    if values.get("ggml.add_bos_token", pre.bos) and (bos := names.get("bos_token")):
-        backend.post_processor = processors.TemplateProcessing(
-            single=[bos, "$A"], pair=[bos, "$A", f"{bos}:1", "$B:1"], special_tokens=[(bos, vocab[bos])]
-        )
+    return backend
+
+
+def _sentencepiece(values: dict[str, Any], vocab: dict[str, int], by_kind: dict[int, list[str]]) -> Tokenizer:
+    """SentencePiece's kind: two neighbours whose union scores highest are merged first, so the scores order all merges."""
+    scores = dict(zip(values["ggml.tokens"], values["ggml.scores"], strict=True))
+    pieces = sorted((token for token in by_kind.get(_NORMAL, ()) if len(token) > 1), key=lambda token: -scores[token])
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in pieces
+        for cut in range(1, len(piece))
+        if piece[:cut] in vocab and piece[cut:] in vocab
+    ]
+    unknown = next(iter(by_kind.get(_UNKNOWN, ())), None)
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    spaces, back = normalizers.Replace(" ", _SPACE), decoders.Replace(_SPACE, " ")
+    prefixed = values.get("ggml.add_space_prefix", True)
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces]) if prefixed else spaces
+    strip = [decoders.Strip(" ", 1, 0)] if prefixed else []
+    backend.decoder = decoders.Sequence([back, decoders.ByteFallback(), decoders.Fuse(), *strip])
     return backend
 
 
