@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -122,14 +123,15 @@ def test_a_converted_model_has_its_tokenizer_and_its_template(tmp_path: Path):
     assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (0, 1, 1)
 
 
-WORDS = ["the quick brown fox", "then a thin quilt", "  two  spaces ", "naïve 中 queue", "", "tthhee"]
+LETTERS = np.random.default_rng(2).choice(list("aabcd "), (30, 40))
+WORDS = ["the quick brown fox", "  two  spaces ", "naïve 中 queue", "", *("".join(row) for row in LETTERS)]
 
 
 def pieces() -> dict[str, tuple[float, int]]:
     """SentencePiece's vocabulary: token to score and type; the earlier a union was learned, the higher it scores."""
     backend = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(vocab_size=90, show_progress=False, max_token_length=6)
-    backend.train_from_iterator([text.replace(" ", "\u2581") for text in WORDS[:3] * 3], trainer)
+    backend.train_from_iterator([text.replace(" ", "\u2581") for text in WORDS], trainer)
     learned = backend.get_vocab()
     special = {"<unk>": (0.0, 2), "<s>": (0.0, 3), "</s>": (0.0, 3)} | {f"<0x{byte:02X}>": (0.0, 6) for byte in range(256)}
     return special | {piece: (-float(learned[piece]), 1) for piece in sorted(learned, key=learned.__getitem__)}
@@ -161,10 +163,14 @@ def test_pieces_are_merged_by_their_scores(prefixed: bool, tmp_path: Path):
     }
     values = {f"tokenizer.ggml.{key}": item for key, item in keys.items()}
     backend = Tokenizer.from_str(files(tmp_path / "x.gguf", values)["tokenizer.json"].decode())
+    other_order = {token: (-score, kind) for token, (score, kind) in vocabulary.items()}
+    differ = 0
     for text in WORDS:
-        wanted = merged_by_score(f" {text}" if prefixed and text else text, vocabulary)
-        assert backend.encode(text).tokens == ["<s>", *wanted]
+        given = f" {text}" if prefixed and text else text
+        assert backend.encode(text).tokens == ["<s>", *merged_by_score(given, vocabulary)]
         assert backend.decode(backend.encode(text).ids) == text
+        differ += merged_by_score(given, vocabulary) != merged_by_score(given, other_order)
+    assert differ > 20
 
 
 def test_a_file_without_a_tokenizer_has_none(tmp_path: Path):
