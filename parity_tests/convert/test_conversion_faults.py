@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,72 +36,76 @@ def make_llama(folder: Path, layers: int) -> None:
 
 
 KILLED = """
-import os, signal, sys, time
+import os, signal, sys
+from pathlib import Path
 from jax_transformer.convert.pretrained import convert
 
-def converted(source, target, format, delay):
-    # A child shares the imports, which take longer than the conversion.
-    start = time.monotonic()
-    child = os.fork()
+for line in sys.stdin:
+    source, target, format, moment = line.split()
+    child = os.fork()  # shares the imports, which take longer than the conversion
     if child == 0:
         convert(source, target, format=format, overwrite=True)
         os._exit(0)
-    while delay is not None and time.monotonic() - start < delay:
-        time.sleep(0.0005)
-    if delay is not None:
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    print(status, time.monotonic() - start, flush=True)
-
-for line in sys.stdin:
-    source, target, format, delay = line.split()
-    converted(source, target, format, None if delay == "none" else float(delay))
+    status = None
+    while status is None:
+        done, value = os.waitpid(child, os.WNOHANG)
+        if done:
+            status = value
+        elif any(Path(target).parent.glob(moment)):
+            os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+    print(status, flush=True)
 """
+
+MOMENTS = ("T.tmp-*", "T.tmp-*/*.safetensors", "T.tmp-*/model.sha256", "T.tmp-*/config.json", "T")
+"""What there is to see when the kill comes; T is the target."""
+REPLACING = ("T.tmp-*/model.sha256", "T.tmp-*/config.json", "T.old-*")
 
 
 class Converter:
-    """A process that converts on request, in a child that it kills after a time."""
+    """A process that converts on request, in a child that it kills at a moment."""
 
     def __init__(self) -> None:
         self.process = run_python(KILLED, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def convert(self, source: Path, target: Path, format: str, delay: float | None = None) -> tuple[int, float]:
-        """Status of the child, and seconds that it lived."""
-        print(source, target, format, "none" if delay is None else delay, file=self.process.stdin, flush=True)
+    def convert(self, source: Path, target: Path, format: str, moment: str = "never") -> bool:
+        """Whether the child came to its end."""
+        print(source, target, format, moment.replace("T", target.name), file=self.process.stdin, flush=True)
         assert self.process.stdout is not None
-        status, seconds = self.process.stdout.readline().split()
-        return int(status), float(seconds)
+        return self.process.stdout.readline() == "0\n"
+
+
+@pytest.fixture
+def converter() -> Iterator[Converter]:
+    converter = Converter()
+    yield converter
+    converter.process.communicate()
 
 
 @pytest.mark.fault
-def test_a_killed_conversion_leaves_the_whole_target_or_none(tmp_path: Path):
-    """SIGKILL at moments from the first to the last, in both directions, with a folder to replace and without."""
+def test_a_killed_conversion_leaves_the_whole_target_or_none(converter: Converter, tmp_path: Path):
+    """SIGKILL from the first file to the last rename, in both directions, with a folder to replace and without."""
     make_llama(tmp_path / "hf", 20)
-    converter = Converter()
     killed = unfinished = 0
     for source, target, format in (("hf", "ours", "exchange"), ("ours", "back", "hf")):
         goal = tmp_path / target
-        assert converter.convert(tmp_path / source, goal, format)[0] == 0
-        seconds = converter.convert(tmp_path / source, goal, format)[1]
+        assert converter.convert(tmp_path / source, goal, format)
         whole = contents(goal)
-        for trial in range(12):
-            if trial % 2:
+        for moment, replacing in [*((moment, False) for moment in MOMENTS), *((moment, True) for moment in REPLACING)]:
+            if not replacing:
                 shutil.rmtree(goal)
-            status, _ = converter.convert(tmp_path / source, goal, format, seconds * (trial + 0.5) / 12)
-            killed += status != 0
+            killed += not converter.convert(tmp_path / source, goal, format, moment)
             unfinished += any(tmp_path.glob(f"{target}.tmp-*"))
-            if goal.exists():
-                assert contents(goal) == whole
-            else:
-                assert trial % 2
-            assert converter.convert(tmp_path / source, goal, format)[0] == 0
+            # Between the two renames of a replacement the old folder waits under another name.
+            kept = goal if goal.exists() else next(iter(tmp_path.glob(f"{target}.old-*")), None)
+            assert contents(kept) == whole if kept else not replacing
+            assert converter.convert(tmp_path / source, goal, format)
             assert contents(goal) == whole
             assert not [*tmp_path.glob("*.tmp-*"), *tmp_path.glob("*.old-*")]
-    converter.process.communicate()
     before, after = open_weights(tmp_path / "hf"), open_weights(tmp_path / "back")
     assert all(before.read(name).tobytes() == after.read(name).tobytes() for name in before)
-    assert killed >= 6
-    assert unfinished >= 2
+    assert killed >= 8
+    assert unfinished >= 4
 
 
 @pytest.mark.fault
