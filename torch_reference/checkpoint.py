@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from jax_transformer import config as configs
-from jax_transformer.convert import hf, hub
+from jax_transformer.config.errors import WeightsError
+from jax_transformer.convert import gguf, hf, hub
 from torch_reference.models import abstract_model
 from torch_reference.models.decoder import Decoder
 from torch_reference.models.encoder import Encoder
@@ -47,14 +48,14 @@ def save_pretrained(
         hf.write_folder(path, model.config, chosen, source, hub.tokenizer_files(tokenizer), **options)
 
 
-def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bool = True) -> Any:
-    """The model of a folder, an exchange folder or one of Hugging Face, its config as ``.config``.
+def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bool = True, dequantize: bool = False) -> Any:
+    """The model of an exchange folder, a folder of Hugging Face or a GGUF file, its config as ``.config``.
 
     ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. A model of Hugging Face computes in the
-    same. Raises WeightsError for weights that are
+    same. ``dequantize`` multiplies quantised tensors of a GGUF file out to float32. Raises WeightsError for weights that are
     damaged, do not fit the config, or are not finite; ConfigError for a config that is not valid.
     """
-    config, weights = _open(Path(path), dtype)
+    config, weights = _open(Path(path), dtype, dequantize)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     config = hub.with_param_dtype(config, dtype)
@@ -70,11 +71,15 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
     return model
 
 
-def _open(folder: Path, dtype: str | None) -> tuple[configs.Model, Any]:
-    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given."""
-    if not hf.is_hf(folder):
-        return hub.read_config(folder), hub.open_weights(folder)
-    return hf.open_hf(folder, hub_shapes, dtype)
+def _open(path: Path, dtype: str | None, dequantize: bool) -> tuple[configs.Model, hub.Weights]:
+    """Config and hub tensors of a folder or file; one that is not ours computes in ``dtype`` where that is given."""
+    if gguf.is_gguf(path):
+        return gguf.open_gguf(path, hub_shapes, dtype, dequantize)
+    if dequantize:
+        raise WeightsError(f"{path}: no GGUF file; dequantize is for those")
+    if hf.is_hf(path):
+        return hf.open_hf(path, hub_shapes, dtype)
+    return hub.read_config(path), hub.open_weights(path)
 
 
 def hub_shapes(config: configs.Model) -> dict[str, tuple[int, ...]]:

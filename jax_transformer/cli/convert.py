@@ -9,7 +9,9 @@ from jax_transformer.cli.arguments import Step, parse_step
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A run folder, an exported or a Hugging Face checkpoint.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A run folder, an exported or Hugging Face checkpoint, a GGUF file.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write; PyTorch and JAX both open it.")],
     dtype: Annotated[
         Literal["float64", "float32", "bfloat16", "float16"] | None,
@@ -24,10 +26,13 @@ def convert(
         str | None, typer.Option(help="Family of --format hf. Default: the first that fits.", show_default=False)
     ] = None,
     training: Annotated[bool, typer.Option("--training", help="With the optimizer: a run to a folder, or back.")] = False,
+    dequantize: Annotated[
+        bool, typer.Option("--dequantize", help="Multiply quantised tensors of a GGUF file out to float32.")
+    ] = False,
 ) -> None:
     """Export a run, or recast or convert a checkpoint.
 
-    Writes the weights of a run or of another checkpoint, ours or Hugging Face's, with its tokenizer.
+    Writes the weights of a run or of another checkpoint, ours, Hugging Face's or llama.cpp's, with its tokenizer.
 
     Examples: jax-transformer convert runs/quickstart exported --dtype bfloat16;
     jax-transformer convert exported for_others --format hf
@@ -46,7 +51,8 @@ def convert(
         return
     from jax_transformer.convert.pretrained import convert as convert_weights
 
-    convert_weights(source, target, dtype, step=chosen, overwrite=overwrite, format=format, family=family)
+    options = {"overwrite": overwrite, "dequantize": dequantize}
+    convert_weights(source, target, dtype, step=chosen, format=format, family=family, **options)
     typer.echo(f"written: {target}")
 
 

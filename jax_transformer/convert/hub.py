@@ -16,13 +16,14 @@ from jax_transformer.config import Model, Run
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.load import load_config, to_json
 from jax_transformer.convert.safetensors_file import TensorInfo
-from jax_transformer.convert.weights_reader import WeightsReader, open_weights
+from jax_transformer.convert.weights_reader import Weights, WeightsReader, open_weights
 from jax_transformer.convert.weights_writer import write_weights
 
 __all__ = [
     "HasJson",
     "TensorInfo",
     "TokenizerSource",
+    "Weights",
     "WeightsReader",
     "cast",
     "check_dtype",

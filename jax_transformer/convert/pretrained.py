@@ -1,4 +1,4 @@
-"""Exchange and Hugging Face folders <-> JAX models, and everything that can become such a folder."""
+"""Exchange and Hugging Face folders <-> JAX models, and everything that can become such a folder: runs and GGUF files too."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ import numpy as np
 from jax_transformer.config import Dtype, Model, Run
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.config.load import load_config
-from jax_transformer.convert import hf, hub
+from jax_transformer.convert import gguf, hf, hub
 from jax_transformer.convert.layout import Entry, Index, check_names, entries_by_param, hub_entries, read_param, to_hub
 from jax_transformer.models import abstract_model
 from jax_transformer.models.decoder import Decoder
@@ -58,15 +58,16 @@ def load_pretrained(
     dtype: str | None = None,
     check_finite: bool = True,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
+    dequantize: bool = False,
 ) -> Any:
-    """The model of a folder, an exchange folder or one of Hugging Face, its config as ``.config``.
+    """The model of an exchange folder, a folder of Hugging Face or a GGUF file, its config as ``.config``.
 
     ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. A model of Hugging Face computes in the
-    same. With ``shardings`` (by parameter) each
+    same. ``dequantize`` multiplies quantised tensors of a GGUF file out to float32. With ``shardings`` (by parameter) each
     process reads its own parts of the weights only. Raises WeightsError for weights that are damaged, do not fit the config,
     or are not finite; ConfigError for a config that is not valid, or float64 without JAX's 64-bit mode.
     """
-    config, weights = open_pretrained(Path(path), dtype)
+    config, weights = open_pretrained(Path(path), dtype, dequantize)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     model = abstract_model(hub.with_param_dtype(config, dtype))
@@ -102,28 +103,24 @@ def convert(
     overwrite: bool = False,
     format: Format = "exchange",
     family: str | None = None,
+    dequantize: bool = False,
 ) -> None:
-    """Writes a run folder (one ``step`` of its checkpoints), an exchange folder or one of Hugging Face as the folder ``dst``.
+    """Writes a run folder (one ``step`` of its checkpoints), or what ``load_pretrained`` opens, as the folder ``dst``.
 
-    ``dtype`` casts the weights; ``format`` and ``family`` as in ``save_pretrained``. Tokenizer files travel along. Raises
-    WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like ``save_pretrained``; ``dst`` is then
-    left as it was.
+    ``dtype`` and ``dequantize`` as there, ``format`` and ``family`` as in ``save_pretrained``. Tokenizer files travel along.
+    Raises WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like ``save_pretrained``; ``dst`` is
+    then left as it was.
     """
     src = Path(src)
     if (src / "checkpoints").is_dir():
         opened = _open_run(src, step)
-    elif (src / "config.json").is_file():
-        opened = _open_folder(src, dtype)
+    elif (src / "config.json").is_file() or gguf.is_gguf(src):
+        opened = _open_weights(src, dtype, dequantize)
     else:
-        raise WeightsError(f"{src}: has neither checkpoints/ (a run folder) nor config.json (a folder of weights)")
-    write_source(
-        dst,
-        _cast(opened, dtype, check_finite),
-        hf.companions(src),
-        (format, family),
-        max_shard_bytes=max_shard_bytes,
-        overwrite=overwrite,
-    )
+        raise WeightsError(f"{src}: no GGUF file, and has neither checkpoints/ (a run) nor config.json (a folder of weights)")
+    files = gguf.companions(src) if gguf.is_gguf(src) else hf.companions(src)
+    options = {"max_shard_bytes": max_shard_bytes, "overwrite": overwrite}
+    write_source(dst, _cast(opened, dtype, check_finite), files, (format, family), **options)
 
 
 @dataclass(frozen=True)
@@ -185,14 +182,18 @@ def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]
     return next(to_hub({path: array}, {path: spec}))[1]
 
 
-def open_pretrained(folder: Path, dtype: str | None = None) -> tuple[Model, hub.WeightsReader | hf.HubView]:
-    """Config and hub tensors of a folder of either format; one of Hugging Face computes in ``dtype`` where that is given.
+def open_pretrained(path: Path, dtype: str | None = None, dequantize: bool = False) -> tuple[Model, hub.Weights]:
+    """Config and hub tensors of a folder or file; one that is not ours computes in ``dtype`` where that is given.
 
     No tensor is read. Raises WeightsError and ConfigError as ``load_pretrained`` does.
     """
-    if hf.is_hf(folder):
-        return hf.open_hf(folder, _shapes, dtype)
-    return hub.read_config(folder), hub.open_weights(folder)
+    if gguf.is_gguf(path):
+        return gguf.open_gguf(path, _shapes, dtype, dequantize)
+    if dequantize:
+        raise WeightsError(f"{path}: no GGUF file; dequantize is for those")
+    if hf.is_hf(path):
+        return hf.open_hf(path, _shapes, dtype)
+    return hub.read_config(path), hub.open_weights(path)
 
 
 def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> Source:
@@ -205,8 +206,8 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> Source:
     return source_of_params(config.model, params, specs)
 
 
-def _open_folder(folder: Path, dtype: str | None) -> Source:
-    config, weights = open_pretrained(folder, dtype)
+def _open_weights(path: Path, dtype: str | None, dequantize: bool) -> Source:
+    config, weights = open_pretrained(path, dtype, dequantize)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     if isinstance(weights, hub.WeightsReader):

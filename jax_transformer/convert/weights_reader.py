@@ -2,6 +2,7 @@
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,8 +18,20 @@ _MAX_TEXT = 64 * 2**20
 _MAX_SHARDS = 1024
 
 
-class WeightsReader(Mapping[str, TensorInfo]):
-    """Name to shape and dtype of every tensor; ``read`` and ``read_slice`` fetch the values, and nothing else does."""
+class Weights(Mapping[str, TensorInfo]):
+    """Name to shape and dtype of every tensor; ``read`` fetches the values, and nothing else does."""
+
+    @abstractmethod
+    def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
+        """The tensor, or consecutive ``rows`` of its first axis."""
+
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every tensor with its name, one at a time."""
+        return ((name, self.read(name)) for name in self)
+
+
+class WeightsReader(Weights):
+    """The tensors of safetensors files."""
 
     def __init__(self, files: Mapping[Path, Mapping[str, TensorInfo]]) -> None:
         self._tensors: dict[str, tuple[Path, TensorInfo]] = {}
@@ -58,10 +71,6 @@ class WeightsReader(Mapping[str, TensorInfo]):
         if info.dtype == np.bool_ and (raw > 1).any():
             raise WeightsError(f"{path}: BOOL tensor {name!r} has bytes other than 0 and 1")
         return raw.view(info.dtype).reshape(shape)
-
-    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Every tensor with its name, one at a time."""
-        return ((name, self.read(name)) for name in self)
 
 
 def open_weights(path: str | Path, verify: bool = True) -> WeightsReader:

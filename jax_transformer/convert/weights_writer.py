@@ -26,6 +26,11 @@ Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 _REPLACEABLE = re.compile(r".*\.(safetensors|json|jinja|sha256)|(merges|vocab)\.txt|(tokenizer|spiece)\.model|README\.md")
 _CHUNK = 4 * 2**20
+_REASONS = {
+    errno.ENOSPC: "the disk is full: free some of it, or choose another place",
+    errno.EDQUOT: "the quota is used up: free some of it, or choose another place",
+    errno.EFBIG: "one file may not be so large here: choose a smaller max_shard_bytes, or raise the limit (ulimit -f)",
+}
 
 
 def write_weights(
@@ -128,8 +133,8 @@ def _new_folder(folder: Path, num_bytes: int, overwrite: bool) -> Generator[Path
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
-        raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}{full}") from error
+        reason = f" ({_REASONS[error.errno]})" if error.errno in _REASONS else ""
+        raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}{reason}") from error
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:

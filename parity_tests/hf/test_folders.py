@@ -120,6 +120,24 @@ def test_old_names_are_read(case: str, tmp_path: Path):
     assert relative_error(logits(tmp_path / "hf", family), wanted) < 2e-5
 
 
+def test_an_encoder_saved_without_a_head_is_read(tmp_path: Path):
+    """BERT's ``BertModel``: no prefix, no prediction of masked tokens; a caller that gives it another head reads the rest."""
+    from jax_transformer import config
+    from jax_transformer.convert.hf import FAMILY, open_tensors
+    from jax_transformer.convert.hf.folder import read_values
+    from torch_reference.models import abstract_model
+
+    theirs = save("bert", tmp_path / "hf")
+    theirs.bert.save_pretrained(tmp_path / "bare")
+    c = FAMILY["bert"].read_config(read_values(tmp_path / "bare"), "test")
+    c = c.model_copy(update={"head": config.ClassifierHead(num_classes=2)})
+    shapes = {name: tuple(one.shape) for name, one in abstract_model(c).state_dict().items() if not name.startswith("head.")}
+    _, view = open_tensors(c, FAMILY["bert"], open_weights(tmp_path / "bare"), lambda _: shapes)
+    assert set(view) == set(shapes)
+    wanted = theirs.bert.state_dict()["encoder.layer.1.intermediate.dense.weight"].numpy()
+    np.testing.assert_array_equal(view.read("stack.layers.1.ffn.up_proj.weight"), wanted)
+
+
 def test_memory_is_bounded_by_two_tensors(tmp_path: Path):
     """A checkpoint of many times the bound, both ways; the largest tensors are fused, so both sides of a row are held."""
     from jax_transformer import config

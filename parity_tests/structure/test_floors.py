@@ -24,7 +24,7 @@ SIBLINGS = {
 """Rooms of the same floor that a room may import: training uses all, generating and verifying open
 checkpoints, converting opens runs."""
 
-MIRROR_MAY_IMPORT = ("config", "convert.hub", "convert.rows", "convert.hf", "convert.training_folder")
+MIRROR_MAY_IMPORT = ("config", "convert.gguf", "convert.hf", "convert.hub", "convert.rows", "convert.training_folder")
 """What ``torch_reference`` takes from ``jax_transformer``."""
 
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "torch", "transformers"}

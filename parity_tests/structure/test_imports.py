@@ -41,7 +41,10 @@ def importable(*packages: str, but: Sequence[str] = ()) -> list[str]:
     ("names", "blocked"),
     [
         (importable("jax_transformer/config", "jax_transformer/cli"), (*JAX, *TORCH)),
-        (["jax_transformer.convert.hub", *importable("jax_transformer/convert/hf")], (*JAX, *TORCH)),
+        (
+            ["jax_transformer.convert.hub", *importable("jax_transformer/convert/hf", "jax_transformer/convert/gguf")],
+            (*JAX, *TORCH),
+        ),
         (importable("torch_reference"), JAX),
         (importable("jax_transformer"), (*TORCH, "torch_reference")),
     ],

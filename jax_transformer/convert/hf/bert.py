@@ -64,6 +64,7 @@ BERT = Family(
         *(Drop(f"bert.pooler.dense.{leaf}", "serves no masked token") for leaf in ("weight", "bias")),
         *(Drop(f"cls.seq_relationship.{leaf}", "serves no masked token") for leaf in ("weight", "bias")),
     ),
+    prefix="bert.",
     head=("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
     copies=(("cls.predictions.decoder.bias", "cls.predictions.bias"),),
     spellings=OLD,

@@ -60,13 +60,13 @@ class Family:
     further: tuple[str, ...] = ()
     """Keys that count the layers behind the last one. They predict further tokens: a file's are read over, none is written."""
 
-    def read_config(self, values: Mapping[str, Any], label: str) -> Model:
-        """Our config of theirs.
+    def read_config(self, values: Mapping[str, Any], label: str, overrides: Mapping[str, Any] | None = None) -> Model:
+        """Our config of theirs; ``overrides`` are fields of ours, by path, that the file says otherwise.
 
         Raises ConfigError for keys that may change what is computed and that the family does not know, and for values that
         our config cannot express.
         """
-        return build(self.read_values(values, label), label)
+        return build(self.read_values(values, label) | dict(overrides or {}), label)
 
     def read_values(self, values: Mapping[str, Any], label: str) -> Flat:
         """``read_config``, as values by path."""

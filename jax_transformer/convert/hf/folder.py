@@ -59,10 +59,10 @@ def is_hf(folder: str | Path) -> bool:
     return isinstance(values.get("model_type"), str) and not {"stack", "encoder", "kind"} & values.keys()
 
 
-class HubView(Mapping[str, TensorInfo]):
-    """The tensors of an open folder under their hub names: shape and dtype of each; ``read`` fetches one."""
+class HubView(hub.Weights):
+    """The tensors of an open checkpoint under their hub names."""
 
-    def __init__(self, weights: hub.WeightsReader, rows: list[Bound], names: Mapping[str, str]) -> None:
+    def __init__(self, weights: hub.Weights, rows: list[Bound], names: Mapping[str, str]) -> None:
         self._weights, self._names = weights, names
         self._rows = {name: (row, number) for row in rows for number, name in enumerate(row.ours)}
 
@@ -103,15 +103,28 @@ class HubView(Mapping[str, TensorInfo]):
 def open_folder(
     folder: str | Path, family: Family, shapes_of: Callable[[Model], Shapes], compute: str | None = None
 ) -> tuple[Model, HubView]:
-    """Config and tensors of a folder of ``family``; ``shapes_of`` gives the hub tensors of a config.
+    """Config and tensors of a folder of ``family``; the rest as in ``open_tensors``.
 
-    The model computes in the dtype ``compute``; None: in that of the weights.
-    Raises ConfigError for a config that we cannot express, WeightsError that lists every missing, unexpected and misshapen
-    tensor.
+    Raises ConfigError for a config that we cannot express, and what ``open_tensors`` does.
     """
     values = read_values(folder)
     config = family.read_config(values, str(Path(folder) / "config.json"))
-    weights = hub.open_weights(folder)
+    return open_tensors((config, values), family, hub.open_weights(folder), shapes_of, compute)
+
+
+def open_tensors(
+    configs: tuple[Model, Mapping[str, Any]],
+    family: Family,
+    weights: hub.Weights,
+    shapes_of: Callable[[Model], Shapes],
+    compute: str | None = None,
+) -> tuple[Model, HubView]:
+    """``weights`` of ``family`` under hub names, and the config that they say, given ours and theirs.
+
+    ``shapes_of`` gives the hub tensors of a config. The model computes in the dtype ``compute``; None: in that of the weights.
+    Raises WeightsError that lists every missing, unexpected and misshapen tensor.
+    """
+    config, values = configs
     names = _names(family, weights)
     left_out = {copy for copy, original in family.copies if _is_copy(weights, names, copy, original, must=True)}
     if _tied(config) and family.head[0] in names:
@@ -184,7 +197,7 @@ def companions(folder: str | Path) -> dict[str, bytes]:
     return files
 
 
-def _names(family: Family, weights: hub.WeightsReader) -> dict[str, str]:
+def _names(family: Family, weights: hub.Weights) -> dict[str, str]:
     """Full name in today's spelling -> name in the file, which of a model saved without its head lacks the prefix."""
     bare = family.prefix and not any(name.startswith(family.prefix) for name in weights)
     names = {f"{family.prefix}{name}" if bare and name != family.head[0] else name: name for name in weights}
@@ -193,7 +206,7 @@ def _names(family: Family, weights: hub.WeightsReader) -> dict[str, str]:
     return names
 
 
-def _constants(wanted: Mapping[str, np.ndarray], weights: hub.WeightsReader, names: Mapping[str, str]) -> set[str]:
+def _constants(wanted: Mapping[str, np.ndarray], weights: hub.Weights, names: Mapping[str, str]) -> set[str]:
     """The names of ``wanted``. Raises WeightsError where the file holds anything else under one of them."""
     for name in wanted.keys() & names.keys():
         got = weights.read(names[name]).astype(np.float32)
@@ -209,7 +222,7 @@ def _tied(config: Model) -> bool:
     return bool(getattr(config.head, "tied", False))
 
 
-def _is_copy(weights: hub.WeightsReader, names: Mapping[str, str], copy: str, original: str, must: bool = False) -> bool:
+def _is_copy(weights: hub.Weights, names: Mapping[str, str], copy: str, original: str, must: bool = False) -> bool:
     """Whether the file holds ``copy``, equal to ``original``. With ``must``, WeightsError where they differ."""
     if copy not in names or original not in names:
         return False
