@@ -9,9 +9,7 @@ from jax_transformer.cli.arguments import Step, parse_step
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A run folder, an exported or Hugging Face checkpoint, a GGUF file.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A run or a checkpoint: ours, Hugging Face's, GGUF.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write; PyTorch and JAX both open it.")],
     dtype: Annotated[
         Literal["float64", "float32", "bfloat16", "float16"] | None,
@@ -22,13 +20,9 @@ def convert(
     format: Annotated[
         Literal["exchange", "hf"], typer.Option(help="What to write: our format, or that of Hugging Face.")
     ] = "exchange",
-    family: Annotated[
-        str | None, typer.Option(help="Family of --format hf. Default: the first that fits.", show_default=False)
-    ] = None,
+    family: Annotated[str | None, typer.Option(help="Of --format hf. Default: first that fits.", show_default=False)] = None,
     training: Annotated[bool, typer.Option("--training", help="With the optimizer: a run to a folder, or back.")] = False,
-    dequantize: Annotated[
-        bool, typer.Option("--dequantize", help="Multiply quantised tensors of a GGUF file out to float32.")
-    ] = False,
+    dequantize: Annotated[bool, typer.Option("--dequantize", help="Multiply quantised GGUF tensors out to float32.")] = False,
 ) -> None:
     """Export a run, or recast or convert a checkpoint.
 
@@ -42,17 +36,16 @@ def convert(
 
     if family is not None and format != "hf":
         raise ConfigError(f"--family {family}: only --format hf has families; give both or none")
-    chosen = parse_step(step)
     enable_float64()  # a conversion may read or write any dtype
-    if training and (dtype is not None or overwrite):
-        raise ConfigError("--training moves a state as it is, to where none is: leave --dtype and --overwrite out")
     if training:
-        typer.echo(_move_training(source, target, chosen, format, family))
+        if dtype is not None or overwrite or dequantize:
+            raise ConfigError("--training moves a state as it is: leave --dtype, --overwrite and --dequantize out")
+        typer.echo(_move_training(source, target, parse_step(step), format, family))
         return
     from jax_transformer.convert.pretrained import convert as convert_weights
 
-    options = {"overwrite": overwrite, "dequantize": dequantize}
-    convert_weights(source, target, dtype, step=chosen, format=format, family=family, **options)
+    options = {"step": parse_step(step), "overwrite": overwrite, "dequantize": dequantize}
+    convert_weights(source, target, dtype, format=format, family=family, **options)
     typer.echo(f"written: {target}")
 
 

@@ -117,4 +117,4 @@ def test_a_training_state_leaves_a_run_and_does_not_come_back_unchanged(trained:
     assert "is at step 6, wanted one after the newest" in result.stderr
     result = run("convert", trained, tmp_path / "other", "--training", "--dtype", "float64")
     assert result.returncode == 2
-    assert "leave --dtype and --overwrite out" in result.stderr
+    assert "leave --dtype, --overwrite and --dequantize out" in result.stderr

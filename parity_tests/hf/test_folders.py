@@ -132,7 +132,7 @@ def test_an_encoder_saved_without_a_head_is_read(tmp_path: Path):
     c = FAMILY["bert"].read_config(read_values(tmp_path / "bare"), "test")
     c = c.model_copy(update={"head": config.ClassifierHead(num_classes=2)})
     shapes = {name: tuple(one.shape) for name, one in abstract_model(c).state_dict().items() if not name.startswith("head.")}
-    _, view = open_tensors(c, FAMILY["bert"], open_weights(tmp_path / "bare"), lambda _: shapes)
+    _, view = open_tensors((c, {}), FAMILY["bert"], open_weights(tmp_path / "bare"), lambda _: shapes)
     assert set(view) == set(shapes)
     wanted = theirs.bert.state_dict()["encoder.layer.1.intermediate.dense.weight"].numpy()
     np.testing.assert_array_equal(view.read("stack.layers.1.ffn.up_proj.weight"), wanted)
