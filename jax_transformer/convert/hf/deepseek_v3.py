@@ -4,31 +4,19 @@ from jax_transformer.convert.hf.experts import (
     PROJECTIONS,
     TRAINING,
     AfterFirst,
-    Groups,
     Mixtures,
-    SharedExperts,
     dense,
     expert_rows,
-    experts,
-    renormalize,
-    routed_scale,
+    grouped_mixture,
     said,
     shared_rows,
 )
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.latent import HARMLESS, LatentRope, latent_attention, latent_rows
-from jax_transformer.convert.hf.parts import Fixed
 from jax_transformer.convert.hf.skeleton import ENDS, GLU, LAYER, OURS, PRE, counts, modules, rms
 from jax_transformer.convert.rows import Row
 
-MIXTURE = (
-    *experts("sigmoid_top_k", ("n_routed_experts", "num_local_experts"), defaults=(256, 8, 2048), shared=True),
-    Fixed({"layer.ffn.routing.choice_bias": True}),
-    SharedExperts("n_shared_experts", 1, 2048),
-    Groups((8, 4)),
-    renormalize(True),
-    routed_scale(2.5),
-)
+MIXTURE = grouped_mixture(("n_routed_experts", "num_local_experts"), (256, 8, 2048), 1, (8, 4), renormalized=True, scale=2.5)
 NAMES = shared_rows("mlp.shared_experts") | {"mlp.gate": "ffn.router"}
 CHOICE_BIAS = (Row(f"{LAYER}mlp.gate.e_score_correction_bias", (f"{OURS}ffn.choice_bias",)),)
 FURTHER = ("num_nextn_predict_layers", "num_mtp_layers")

@@ -6,27 +6,16 @@ from jax_transformer.convert.hf.experts import (
     PROJECTIONS,
     TRAINING,
     AfterFirst,
-    Groups,
     Mixtures,
-    SharedExperts,
     dense,
     expert_rows,
-    experts,
-    renormalize,
-    routed_scale,
+    grouped_mixture,
 )
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.parts import Field, Fixed, Missing, Only
 from jax_transformer.convert.hf.skeleton import DECODER, LAYER, LLAMA_ROWS, QK_NORM, modules, rms, sizes
 
-MIXTURE = (
-    *experts("sigmoid_top_k", "n_routed_experts", defaults=(Missing, Missing, 1408), shared=True),
-    Fixed({"layer.ffn.routing.choice_bias": True}),
-    SharedExperts("n_shared_experts", Missing, 1408),
-    Groups((1, 1)),
-    renormalize(False),
-    routed_scale(1.0),
-)
+MIXTURE = grouped_mixture("n_routed_experts", (Missing, Missing, 1408), Missing, (1, 1), renormalized=False, scale=1.0)
 
 DOTS1 = Family(
     name="dots1",

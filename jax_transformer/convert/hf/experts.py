@@ -72,6 +72,36 @@ def said(key: str, value: Any) -> Choice:
     return Choice(key, value, {value: {}})
 
 
+def grouped_mixture(
+    count: str | tuple[str, ...],
+    defaults: tuple[Any, Any, int],
+    shared: Any,
+    groups: tuple[int, int],
+    renormalized: bool,
+    scale: float,
+) -> tuple[Part, ...]:
+    """DeepSeek-V3's: scored by sigmoids, in groups, with a bias that only chooses; ``shared`` networks for every token by
+    default."""
+    return (
+        *experts("sigmoid_top_k", count, defaults=defaults, shared=True),
+        Fixed({"layer.ffn.routing.choice_bias": True}),
+        SharedExperts("n_shared_experts", shared, defaults[2]),
+        Groups(groups),
+        renormalize(renormalized),
+        routed_scale(scale),
+    )
+
+
+def gated_mixture(defaults: tuple[int, int, int], shared_width: int, renormalized: bool) -> tuple[Part, ...]:
+    """Qwen's with one more network for every token, behind a gate."""
+    return (
+        *experts("softmax_top_k", "num_experts", defaults=defaults, shared=True),
+        Field("layer.ffn.shared.hidden_dim", "shared_expert_intermediate_size", shared_width),
+        Fixed({"layer.ffn.shared_gate": True}),
+        renormalize(renormalized),
+    )
+
+
 class Sparse(Protocol):
     """Which layers are mixtures."""
 

@@ -6,27 +6,16 @@ from jax_transformer.convert.hf.experts import (
     PROJECTIONS,
     TRAINING,
     AfterFirst,
-    Groups,
     Mixtures,
-    SharedExperts,
     dense,
     expert_rows,
-    experts,
-    renormalize,
-    routed_scale,
+    grouped_mixture,
 )
 from jax_transformer.convert.hf.family import Family
-from jax_transformer.convert.hf.parts import Field, Fixed, switch
+from jax_transformer.convert.hf.parts import Field, switch
 from jax_transformer.convert.hf.skeleton import DECODER, LAYER, LLAMA_ROWS, QK_NORM, modules, rms, sizes
 
-MIXTURE = (
-    *experts("sigmoid_top_k", ("n_routed_experts", "num_local_experts"), defaults=(128, 8, 1408), shared=True),
-    Fixed({"layer.ffn.routing.choice_bias": True}),
-    SharedExperts("n_shared_experts", 1, 1408),
-    Groups((1, 1)),
-    renormalize(True),
-    routed_scale(1.0),
-)
+MIXTURE = grouped_mixture(("n_routed_experts", "num_local_experts"), (128, 8, 1408), 1, (1, 1), renormalized=True, scale=1.0)
 QK = {"kind": "rms_norm", "cast": "before_weight", "weight": "scale"}
 
 GLM4_MOE = Family(

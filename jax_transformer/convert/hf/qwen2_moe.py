@@ -8,20 +8,14 @@ from jax_transformer.convert.hf.experts import (
     Mixtures,
     dense,
     expert_rows,
-    experts,
-    renormalize,
+    gated_mixture,
     shared_rows,
 )
 from jax_transformer.convert.hf.family import Family
-from jax_transformer.convert.hf.parts import Field, Fixed, Keys
+from jax_transformer.convert.hf.parts import Field, Keys
 from jax_transformer.convert.hf.skeleton import DECODER, LAYER, LLAMA_ROWS, ROTARY, modules, rms, sizes
 
-MIXTURE = (
-    *experts("softmax_top_k", "num_experts", defaults=(60, 4, 1408), shared=True),
-    Field("layer.ffn.shared.hidden_dim", "shared_expert_intermediate_size", 5632),
-    Fixed({"layer.ffn.shared_gate": True}),
-    renormalize(False),
-)
+MIXTURE = gated_mixture((60, 4, 1408), 5632, renormalized=False)
 SHARED = shared_rows("mlp.shared_expert") | {"mlp.shared_expert_gate": "ffn.shared_gate_proj", "mlp.gate": "ffn.router"}
 
 

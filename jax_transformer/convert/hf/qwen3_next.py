@@ -8,22 +8,15 @@ from jax_transformer.convert.hf.experts import (
     Mixtures,
     dense,
     expert_rows,
-    experts,
-    renormalize,
+    gated_mixture,
 )
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.hybrid import MULTI_TOKEN, delta_row
-from jax_transformer.convert.hf.parts import Field, Fixed
 from jax_transformer.convert.hf.qwen2_moe import SHARED
 from jax_transformer.convert.hf.qwen3_5 import ROWS, parts
 from jax_transformer.convert.hf.skeleton import GLU, LAYER, modules
 
-MIXTURE = (
-    *experts("softmax_top_k", "num_experts", defaults=(512, 10, 512), shared=True),
-    Field("layer.ffn.shared.hidden_dim", "shared_expert_intermediate_size", 512),
-    Fixed({"layer.ffn.shared_gate": True}),
-    renormalize(True),
-)
+MIXTURE = gated_mixture((512, 10, 512), 512, renormalized=True)
 KEY_HEADS = Fuse("layers.{layer}.attention.num_key_heads")
 
 QWEN3_NEXT = Family(
