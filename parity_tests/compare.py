@@ -21,7 +21,7 @@ class Truth:
         """(kind, name) -> largest error seen."""
         self.scales = {("taps", name): size(value) for name, value in result.taps.items()}
         # A gradient of zero is the noise of larger terms that cancel: it has no scale but theirs.
-        whole = largest(result.gradients)
+        self.whole = whole = largest(result.gradients)
         floors = dict.fromkeys(result.gradients, tolerances.LOW_FLOOR * whole) | dict.fromkeys(
             zero_gradients(result.gradients), whole
         )
@@ -44,7 +44,10 @@ class Truth:
 
     def budget(self, key: tuple[str, str]) -> float:
         """What an error of this tensor may be."""
-        return tolerances.low_precision_budget(self.eps, self.moved[key] / self.eps)
+        growth = self.moved[key] / self.eps
+        if key[0] == "gradients":
+            return tolerances.low_precision_gradient_budget(self.eps, growth, self.scales[key] / self.whole)
+        return tolerances.low_precision_budget(self.eps, growth)
 
 
 def compare_structure(jax: Mapping, torch: Mapping) -> Iterator[Row]:

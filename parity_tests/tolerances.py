@@ -23,6 +23,11 @@ FLOOR = 1e-4
 LOW_FLOOR = 0.05
 """The same for low precisions, where the noise of the largest terms is all of the budget already."""
 
+UNMOVED = 0.01
+"""A gradient that rounding all weights moves by less than this part of a unit is, at that precision, one of zero: it is tiny
+beside the model's largest, or a norm removes what it could change (the one hidden unit of a network whose output is divided by
+its size). What is left of it are terms that cancel whatever the weights are; they have the scale of the largest gradient."""
+
 ZERO_GRADIENT = 1e-12
 """A parameter whose gradient stays below this part of the model's largest is named as having none: the key bias of an attention
 without rotation, the query and key of a window of one token."""
@@ -136,6 +141,11 @@ def trained_budget(moved: float) -> float:
 def low_precision_budget(eps: float, growth: float) -> float:
     """Budget of one tensor: ``growth`` is its error per unit of rounding of the weights."""
     return eps * max(LOW_PRECISION * growth, LOW_PRECISION_FLOOR)
+
+
+def low_precision_gradient_budget(eps: float, growth: float, part: float) -> float:
+    """The same for a gradient whose scale is ``part`` of the model's largest gradient."""
+    return eps * LOW_PRECISION_FLOOR / min(part, 1.0) if growth < UNMOVED else low_precision_budget(eps, growth)
 
 
 def long_budget(eps: float, growth: float) -> float:

@@ -12,8 +12,10 @@ from jax_transformer.convert.pretrained import save_pretrained
 from jax_transformer.models import build_model
 from parity_tests import ladder
 from parity_tests.builders import decoder
+from parity_tests.compare import Truth
+from parity_tests.measured import Forward
 from parity_tests.report import LadderReport, Row, print_report
-from parity_tests.tolerances import relative_error
+from parity_tests.tolerances import LOW_FLOOR, LOW_PRECISION, LOW_PRECISION_FLOOR, relative_error
 
 BAD = LadderReport(
     "tiny",
@@ -32,6 +34,17 @@ def test_errors_are_relative_to_the_largest_value() -> None:
     assert relative_error(np.full(3, 1e-30), np.zeros(3)) == float("inf")
     assert relative_error(np.asarray([np.nan, 1.0]), np.ones(2)) == float("inf")
     assert relative_error(np.zeros(3), np.zeros((3, 1))) == float("inf")
+
+
+def test_a_gradient_that_no_rounding_of_weights_moves_has_the_scale_of_the_largest() -> None:
+    """As that of the one hidden unit of a network whose output a norm divides by its size: terms that cancel."""
+    exact = {"largest": np.ones(2), "tiny": np.full(2, 1e-6), "moved": np.full(2, 1e-2)}
+    truth = Truth(Forward({}, 1.0, exact), eps=1e-3)
+    truth.observe(Forward({}, 1.0, {name: value * (1 + 1e-3) for name, value in exact.items()}))
+    budgets = {name: truth.budget(("gradients", name)) * truth.scales["gradients", name] for name in exact}
+    assert budgets["tiny"] == pytest.approx(LOW_PRECISION_FLOOR * 1e-3, rel=0.01)
+    assert budgets["largest"] == pytest.approx(LOW_PRECISION * 1e-3, rel=0.1)
+    assert budgets["moved"] == pytest.approx(LOW_PRECISION_FLOOR * 1e-3 * (LOW_FLOOR + 1e-2), rel=0.1)
 
 
 def test_the_first_bad_tensor_is_named_with_a_cause() -> None:
