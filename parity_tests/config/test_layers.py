@@ -150,12 +150,12 @@ def pair(encoding: dict[str, Any] | None = None, decoding: dict[str, Any] | None
 TYPED, NARROW = ({"embedding": c.Embedding(**{name: 3})} for name in ("num_token_types", "dim"))
 MODELS: list[tuple[Callable[[], Any], str]] = [
     (lambda: decoder(block(), block(cross_attention=cross())), r"[^.]stack\.pattern\[1\]\.cross_attention: a decoder has no"),
-    (lambda: encoder(block(cross_attention=cross())), r"[^.]stack\.pattern\[0\]\.cross_attention: an encoder reads nothing but"),
+    (lambda: encoder(block(cross_attention=cross())), r"[^.]stack\.pattern\[0\]\.cross_attention: an encoder reads nothing"),
     (
         lambda: encoder_decoder(tower(block(cross_attention=cross())), tower(block(cross_attention=cross()))),
         r"encoder\.stack\.pattern\[0\]\.cross_attention: the encoder reads nothing but its own input; leave it out",
     ),
-    (lambda: encoder_decoder(tower(block()), tower(block())), r"decoder\.stack: no block has cross_attention, so the encoder's"),
+    (lambda: encoder_decoder(tower(block()), tower(block())), r"decoder\.stack: no block has cross_attention, so the"),
     (
         lambda: encoder(block(), embedding=c.Embedding(dim=3), head=c.MlmHead(transform=False)),
         r"head\.transform=false, but embedding\.dim=3 is not d_model=10: .* leave one of them out",
