@@ -1,6 +1,8 @@
 """Files, presets and overrides: what is read, what is refused, and at which line."""
 
+import errno
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,17 @@ def test_bytes_that_are_not_utf8_are_refused_at_their_line(tmp_path: Path):
     path = tmp_path / "config.yaml"
     path.write_bytes(b"a: 1\nb: \xff\n")
     assert refusal(path) == f"{path}:2: byte 0xff is not UTF-8; save the file as UTF-8"
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "config.yaml"
+    path.write_text("kind: decoder\n")
+
+    def denied(self: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", denied)  # a mode of 000 would not stop root
+    assert refusal(path) == f"{path}: cannot be read: Permission denied"
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path):

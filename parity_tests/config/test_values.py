@@ -64,6 +64,7 @@ def test_a_wrong_type_anywhere_is_accepted_or_refused_by_path_and_never_crashes(
         ("model.stack.num_layers=0", "got 0 (an integer), wanted a number of at least 1"),
         ("model.final_norm=rms_norm", "got 'rms_norm' (a string), wanted a mapping, as in {kind: rms_norm}"),
         ("model.final_norm={eps: 1e-6}", "missing field 'kind', one of rms_norm, layer_norm"),
+        ("model.final_norm={knd: rms_norm}", "unknown field; did you mean 'kind'? It is one of rms_norm, layer_norm"),
         ("model.final_norm.kind=batch_norm", "got 'batch_norm' (a string), wanted one of rms_norm, layer_norm"),
         ("model.dtype.param=float8", "wanted one of float64, float32, bfloat16, float16; did you mean 'float"),
         ("data.source={kind: text, paths: a.txt}", "got 'a.txt' (a string), wanted a list"),
