@@ -19,13 +19,7 @@ VARIED = 4
 ROWS, DRAWN, SEEDS = 2, 64, 8
 """Prompts that are kept, of how many, and how many models may be tried for them."""
 
-ACROSS = ("llama, dynamic", "phi3, longrope")
-"""Cases whose rotation changes while tokens are added. A cache knows the older ones: transformers computes it anew in one of
-these, and rotates the prompt by its whole length in the other."""
-
-GENERATING = [
-    case for case, (name, _) in CASES.items() if not FAMILY[name].architecture.endswith("ForMaskedLM") and case not in ACROSS
-]
+GENERATING = [case for case, (name, _) in CASES.items() if not FAMILY[name].architecture.endswith("ForMaskedLM")]
 """Cases that write tokens."""
 
 
