@@ -82,7 +82,7 @@ def _steps(
     for step in range(max_new_tokens):
         if step in anew:
             whole = (torch.from_numpy(a).to(device) for a in left_pad(rows, max(map(len, rows))))
-            cache = _read_prompts(model, *whole, max_new_tokens).without_last()
+            cache = _READ[type(model.config)](model, *whole, max_new_tokens).without_last()
         logits, cache = model.decode(last[:, None], cache)
         logits = logits[:, 0, :num_tokens]
         if not logits[running].isfinite().all():
