@@ -98,7 +98,8 @@ class LongRopeScaling(Config):
     """LongRoPE (https://arxiv.org/abs/2402.13753): one divisor per pair, ``short_factors`` up to ``original_length`` tokens and
     ``long_factors`` for longer sequences.
 
-    As with ``dynamic_ntk``, keys that a cache holds keep the rotation of the length at which they were stored.
+    Keys that a cache holds keep the rotation of the length at which they were stored; ``generate`` reads all tokens anew where
+    the long factors begin.
     """
 
     kind: Literal["longrope"] = "longrope"

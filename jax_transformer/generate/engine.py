@@ -7,7 +7,7 @@ it changes the result by rounding at most.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int
 from jax_transformer import config
 from jax_transformer.config import Sampling
 from jax_transformer.config.errors import WeightsError
-from jax_transformer.generate.request import Prompts, check_request, left_pad, split_prompts
+from jax_transformer.generate.request import Prompts, check_request, left_pad, rereads, split_prompts
 from jax_transformer.generate.sampler import next_tokens
 from jax_transformer.models.cache import Cache
 from jax_transformer.models.decoder import Decoder
@@ -54,6 +54,9 @@ class _Loop:
     stop: Int[np.ndarray, "stops"]
     """Padded with -1, which is no token."""
     num_tokens: int
+    prompts: Prompts
+    anew: list[int]
+    """Steps before which everything is read anew."""
 
     def advance(self, state: _State, until: int) -> _State:
         """The state after step ``until``, or earlier if every row has stopped; ``state`` is used up."""
@@ -66,6 +69,21 @@ class _Loop:
                 f"or dtype.compute={self.model.config.dtype.compute} overflows"
             )
         return state
+
+    def run(self, state: _State, until: int) -> _State:
+        """``advance``, and reading anew on the way."""
+        for step in [step for step in self.anew if int(state.step) <= step < until]:
+            state = self._read_anew(self.advance(state, step))
+        return self.advance(state, until)
+
+    def _read_anew(self, state: _State) -> _State:
+        """The same state with a new cache: of all tokens so far but the last, which counts for how they are rotated."""
+        drawn = np.asarray(state.tokens)[:, : int(state.step)].tolist()
+        rows = [[*prompt, *more] for prompt, more in zip(self.prompts, drawn, strict=True)]
+        longest = max(map(len, rows))
+        tokens, segments = left_pad(rows, min(_bucket(longest), self.model.config.max_length))
+        fresh = _prefill(self.model, tokens, segments, state.last, room=state.tokens.shape[1])
+        return replace(state, cache=_without_last(fresh.cache))
 
 
 def generate(
@@ -85,7 +103,7 @@ def generate(
     Raises DataError for a request that the model cannot serve, WeightsError where its logits are not finite.
     """
     loop = _start(model, prompts, settings, max_new_tokens, stop_tokens, num_tokens)
-    state = loop.advance(loop.state, max_new_tokens)
+    state = loop.run(loop.state, max_new_tokens)
     tokens, lengths = jax.device_get((state.tokens, state.lengths))
     return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
 
@@ -106,7 +124,7 @@ def stream(
 def _stream(loop: _Loop, max_new_tokens: int) -> Iterator[int]:
     state = loop.state
     for step in range(max_new_tokens):
-        state = loop.advance(state, step + 1)
+        state = loop.run(state, step + 1)
         token, running = jax.device_get((state.last, state.running))
         if not running[0]:
             return
@@ -129,7 +147,7 @@ def _start(
     state = _prefill(model, tokens, segments, np.array(last, np.int32), room=_bucket(max_new_tokens))
     stop = np.full(_bucket(len(stop_tokens)), -1, np.int32)
     stop[: len(stop_tokens)] = stop_tokens
-    return _Loop(model, state, settings, stop, num_tokens)
+    return _Loop(model, state, settings, stop, num_tokens, prompts, rereads(model.config, prompts, max_new_tokens))
 
 
 def _bucket(size: int) -> int:
@@ -169,6 +187,9 @@ def _prefill(
         finite=jnp.array(True),
         step=jnp.zeros((), jnp.int32),
     )
+
+
+_without_last = jax.jit(Cache.without_last)
 
 
 @partial(jax.jit, static_argnames=("settings", "num_tokens"), donate_argnames="state")

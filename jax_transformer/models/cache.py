@@ -1,6 +1,6 @@
 """What a decoder remembers between calls."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,13 @@ class Cache:
         positions = store(self.positions, positions, self.length, axis=1)
         segments_then = store(self.segments, segments, self.length, axis=1)
         return Cache(self.layers, positions, segments_then, self.length + segments.shape[1], self.source)
+
+    def without_last(self) -> "Cache":
+        """All but the newest token; only what layers remember by slots can forget it."""
+        segments = jax.lax.dynamic_update_slice_in_dim(
+            self.segments, jnp.zeros_like(self.segments[:, :1]), self.length - 1, axis=1
+        )
+        return replace(self, segments=segments, length=self.length - 1)
 
     def newest(self, count: int) -> Mask:
         """Mask of the last ``count`` tokens over all of them."""

@@ -79,6 +79,14 @@ def linear_time_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Dec
     return model_config(dtype, vocab_size).model_copy(update={"stack": stack})
 
 
+def changing_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.Decoder:
+    """The config of a decoder whose rotation changes after ten tokens."""
+    long = c.LongRopeScaling(factor=4.0, original_length=10, short_factors=(1.0, 1.2, 1.5), long_factors=(2.0, 4.0, 9.0))
+    turning = c.Softmax(num_heads=4, num_kv_heads=2, head_dim=6, position=c.Rope(base=50.0, scaling=long))
+    stack = c.Stack(pattern=(c.Block(attention=turning, ffn=c.Glu(hidden_dim=20), norm=c.RMSNorm()),), num_layers=3)
+    return model_config(dtype, vocab_size).model_copy(update={"stack": stack})
+
+
 def source_config(dtype: str = "float32", vocab_size: int = VOCAB) -> c.EncoderDecoder:
     """The config of the encoder-decoder: learned positions of the source, every other decoder layer reads it."""
     norm = c.RMSNorm()
@@ -157,8 +165,8 @@ def by_definition(
         rest = {}
     rows = [list(prompt) for prompt in prompts]
     for step in range(max_new_tokens):
-        tokens, _ = right_pad(rows, min(FULL_LENGTH, side.model.config.max_length))
-        logits = side.forward(tokens=tokens, **rest)
+        tokens, segments = right_pad(rows, min(FULL_LENGTH, side.model.config.max_length))
+        logits = side.forward(tokens=tokens, **(rest or {"segments": segments}))
         last = np.stack([logits[b, len(row) - 1, :num_tokens] for b, row in enumerate(rows)])
         for row, token in zip(rows, side.draw(last, settings, settings.seed, step), strict=True):
             row.append(int(token))

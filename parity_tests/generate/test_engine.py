@@ -14,6 +14,7 @@ from parity_tests.generate.sides import (
     SAMPLED,
     VOCAB,
     by_definition,
+    changing_config,
     jax_side,
     linear_time_config,
     model_config,
@@ -35,6 +36,14 @@ def test_cached_generation_equals_repeated_full_forward_passes(framework, settin
     assert rows == by_definition(s, PROMPTS, settings, 16)
     assert len({tuple(row) for row in rows}) == len(rows)
     assert min(len(set(row)) for row in rows) > 2  # a model that repeats one token would hide mistakes
+
+
+@FRAMEWORKS
+def test_where_a_rotation_changes_on_the_way_all_tokens_are_read_anew(framework):
+    s = side(framework, config=changing_config)
+    rows = s.generate()
+    assert rows == by_definition(s, PROMPTS, GREEDY, 16)
+    assert [list(s.stream(prompt)) for prompt in PROMPTS] == rows
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

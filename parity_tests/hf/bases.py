@@ -42,6 +42,14 @@ def scaled(kind: str, **keys: Any) -> dict[str, Any]:
 
 
 L0 = {"original_max_position_embeddings": 8}
+LINEAR, YARN = scaled("linear"), scaled("yarn", **L0)
+FULL_ONLY = {
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "rope_theta": 8e4, "factor": 8.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
+    }
+}
+ONE, BIASED = {"num_key_value_heads": 1}, {"attention_bias": True}
 FACTORS = {"short_factor": [1.0, 1.3], "long_factor": [1.5, 3.0]}
 
 CWM = SMALL | {"head_dim": 6, "sliding_window": 5} | scaled("llama3", low_freq_factor=1.0, high_freq_factor=4.0, **L0)

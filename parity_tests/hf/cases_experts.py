@@ -48,30 +48,39 @@ MINIMAX = SMALL | LOCAL | {"head_dim": 12}
 
 EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("mixtral", SMALL | LOCAL | {"head_dim": 10, "sliding_window": 5}),
-    "mixtral, tied": ("mixtral", SMALL | TIED | {"num_local_experts": 4, "num_key_value_heads": 1, "num_experts_per_tok": 1}),
+    "mixtral, tied": (
+        "mixtral",
+        SMALL | TIED | {"num_local_experts": 4, "head_dim": 6, "num_key_value_heads": 1, "num_experts_per_tok": 1} | scaled(),
+    ),
     "qwen3_moe": ("qwen3_moe", QWEN | WINDOW | {"head_dim": 10, "mlp_only_layers": [1], "norm_topk_prob": True}),
     "qwen3_moe, every other": (
         "qwen3_moe",
-        QWEN | TIED | {"decoder_sparse_step": 2, "num_hidden_layers": 5, "attention_bias": True},
+        QWEN | TIED | {"decoder_sparse_step": 2, "num_hidden_layers": 5, "attention_bias": True} | scaled(),
     ),
     "qwen3_moe, no dense layer": (
         "qwen3_moe",
         without(QWEN, "intermediate_size") | {"num_key_value_heads": 1, "num_experts_per_tok": 5},
     ),
-    "qwen2_moe": ("qwen2_moe", SHARED | {"mlp_only_layers": [0], "norm_topk_prob": True}),
+    "qwen2_moe": ("qwen2_moe", SHARED | scaled() | {"head_dim": 10, "mlp_only_layers": [0], "norm_topk_prob": True}),
     "qwen2_moe, window": (
         "qwen2_moe",
-        without(SHARED, "intermediate_size") | WINDOW | TIED | {"qkv_bias": False, "max_window_layers": 2},
+        without(SHARED, "intermediate_size")
+        | WINDOW
+        | TIED
+        | {"num_key_value_heads": 1, "qkv_bias": False, "max_window_layers": 2},
     ),
     "olmoe": ("olmoe", OLMOE | {"norm_topk_prob": True, "rms_norm_eps": 1e-3}),
-    "olmoe, biases": ("olmoe", OLMOE | TIED | {"attention_bias": True, "num_key_value_heads": 4}),
+    "olmoe, biases": ("olmoe", OLMOE | TIED | {"attention_bias": True, "num_key_value_heads": 1} | scaled()),
     "granitemoe": (
         "granitemoe",
         SMALL
         | LOCAL
         | {"embedding_multiplier": 3.0, "residual_multiplier": 0.3, "attention_multiplier": 0.2, "logits_scaling": 7.0},
     ),
-    "granitemoe, biases": ("granitemoe", SMALL | LOCAL | TIED | {"attention_bias": True, "num_key_value_heads": 1}),
+    "granitemoe, biases": (
+        "granitemoe",
+        SMALL | LOCAL | TIED | scaled() | {"head_dim": 10, "attention_bias": True, "num_key_value_heads": 1},
+    ),
     "deepseek_v3": ("deepseek_v3", V3),
     "deepseek_v3, yarn": ("deepseek_v3", V3 | TIED | scaled(mscale=1.0, mscale_all_dim=0.707, beta_fast=8.0)),
     "deepseek_v3, yarn, one factor": ("deepseek_v3", V3 | {"rope_interleave": False} | scaled()),
@@ -83,11 +92,17 @@ EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v2, direct": ("deepseek_v2", V2 | TIED | {"q_lora_rank": None, "attention_bias": True, "mlp_bias": True}),
     "deepseek_v2, yarn": ("deepseek_v2", V2 | {"first_k_dense_replace": 2} | scaled(mscale=0.707, mscale_all_dim=0.707)),
     "dots1": ("dots1", DOTS | GROUPS | {"norm_topk_prob": True, "sliding_window": None}),
-    "dots1, window": ("dots1", DOTS | TIED | {"sliding_window": 5, "max_window_layers": 1, "attention_bias": True}),
+    "dots1, window": (
+        "dots1",
+        DOTS
+        | TIED
+        | scaled()
+        | {"num_key_value_heads": 1, "sliding_window": 5, "max_window_layers": 1, "attention_bias": True},
+    ),
     "glm4_moe": ("glm4_moe", GLM | GROUPS | {"use_qk_norm": True, "attention_bias": True, "routed_scaling_factor": 2.5}),
     "glm4_moe, no norm": (
         "glm4_moe",
-        without(GLM, "intermediate_size") | TIED | {"first_k_dense_replace": 0, "num_key_value_heads": 1},
+        without(GLM, "intermediate_size") | TIED | scaled() | {"first_k_dense_replace": 0, "num_key_value_heads": 1},
     ),
     "gpt_oss": ("gpt_oss", OSS | scaled(truncate=False)),
     "gpt_oss, small limit": (
@@ -103,13 +118,17 @@ EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
         "ernie4_5_moe",
         ERNIE
         | {"num_hidden_layers": 6, "moe_layer_interval": 2, "moe_layer_end_index": 3, "moe_num_shared_experts": 0}
-        | {"tie_word_embeddings": False, "moe_norm_min": 0.6},
+        | {"tie_word_embeddings": False, "moe_norm_min": 0.6, "num_key_value_heads": 1, "head_dim": 10}
+        | scaled(),
     ),
     "hunyuan_moe": ("hunyuan_v1_moe", HUNYUAN | {"head_dim": 10, "attention_bias": True}),
     "hunyuan_moe, tied": ("hunyuan_v1_moe", HUNYUAN | TIED | {"head_dim": 6, "num_key_value_heads": 1, "num_hidden_layers": 1}),
     "hunyuan_moe, alpha": ("hunyuan_v1_moe", HUNYUAN | {"head_dim": 10} | ALPHA),
-    "flex_olmo": ("flex_olmo", OLMOE | {"norm_topk_prob": True}),
-    "flex_olmo, tied": ("flex_olmo", OLMOE | TIED | {"num_experts_per_tok": 3, "attention_bias": True}),
+    "flex_olmo": ("flex_olmo", OLMOE | scaled() | {"head_dim": 10, "norm_topk_prob": True}),
+    "flex_olmo, tied": (
+        "flex_olmo",
+        OLMOE | TIED | {"num_experts_per_tok": 3, "attention_bias": True, "num_key_value_heads": 1},
+    ),
     "minimax_m2": ("minimax_m2", MINIMAX | {"rotary_dim": 6}),
-    "minimax_m2, whole heads": ("minimax_m2", MINIMAX | TIED | {"num_key_value_heads": 1, "rms_norm_eps": 1e-3}),
+    "minimax_m2, whole heads": ("minimax_m2", MINIMAX | TIED | scaled() | {"num_key_value_heads": 1, "rms_norm_eps": 1e-3}),
 }

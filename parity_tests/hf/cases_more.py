@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from parity_tests.hf.bases import BART, L0, SMALL, T5, TIED, WIDE, scaled
+from parity_tests.hf.bases import BART, L0, SMALL, T5, TIED, WIDE, YARN, scaled
 from parity_tests.hf.cases_experts import without
 
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5}
@@ -20,6 +20,7 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
         SMALL
         | TIED
         | {"head_dim": 16, "num_key_value_heads": 1, "layer_types": [FULL, LINEAR, FULL], "rms_norm_eps": 1e-3}
+        | YARN
         | DELTA
         | {"linear_num_value_heads": 2, "linear_conv_kernel_dim": 2},
     ),
@@ -34,19 +35,19 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "olmo_hybrid, defaults": (
         "olmo_hybrid",
-        SMALL | {"layer_types": [FULL, LINEAR, LINEAR], "linear_conv_kernel_dim": 3, "rms_norm_eps": 1e-3},
+        SMALL | YARN | {"layer_types": [FULL, LINEAR, LINEAR], "linear_conv_kernel_dim": 3, "rms_norm_eps": 1e-3},
     ),
     "pegasus": ("pegasus", BART | {"scale_embedding": True, "pad_token_id": 0, "decoder_start_token_id": 0}),
     "pegasus, relu": ("pegasus", BART | {"activation_function": "relu", "decoder_layers": 1}),
     "mt5": ("mt5", T5),
     "mt5, relu": ("mt5", T5 | {"feed_forward_proj": "relu", "num_decoder_layers": 1, "layer_norm_epsilon": 1e-3}),
     "eurobert": ("eurobert", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),
-    "eurobert, tied": ("eurobert", SMALL | TIED | {"mlp_bias": True, "rms_norm_eps": 1e-3, "rope_theta": 5e3}),
+    "eurobert, tied": ("eurobert", SMALL | TIED | YARN | {"mlp_bias": True, "rms_norm_eps": 1e-3}),
     "ministral3": ("ministral3", SMALL | WIDE | scaled("yarn", llama_4_scaling_beta=0.7, **L0)),
     "ministral3, window": ("ministral3", SMALL | TIED | STILL | {"sliding_window": 5, "head_dim": 6, "num_key_value_heads": 1}),
     "ministral3, defaults": ("ministral3", SMALL | WIDE),
     "nanochat": ("nanochat", SMALL | WIDE | {"rms_norm_eps": 1e-3}),
-    "nanochat, tied": ("nanochat", SMALL | TIED | {"attention_bias": True, "num_key_value_heads": 1} | NO_CAP),
+    "nanochat, tied": ("nanochat", SMALL | TIED | YARN | {"attention_bias": True, "num_key_value_heads": 1} | NO_CAP),
     "apertus": ("apertus", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),
     "apertus, tied": ("apertus", SMALL | TIED | {"rms_norm_eps": 1e-3} | scaled("linear")),
     "qwen3_next": ("qwen3_next", SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 4, "mlp_only_layers": [1, 2]}),
@@ -56,7 +57,8 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
         | TIED
         | DELTA
         | MIXTURE
-        | {"head_dim": 8, "num_key_value_heads": 1, "norm_topk_prob": False, "layer_types": [FULL, LINEAR, FULL]},
+        | {"head_dim": 8, "num_key_value_heads": 1, "norm_topk_prob": False, "layer_types": [FULL, LINEAR, FULL]}
+        | YARN,
     ),
     "qwen3_next, every other": (
         "qwen3_next",

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,28 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
-def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0) -> Any:
-    """The model of a case, every parameter random, and its folder."""
+def their_config(case: str) -> Any:
+    """The config of a case. It gets a copy of the keys, which transformers completes in place."""
     name, keys = CASES[case]
-    config = transformers.AutoConfig.for_model(name, **keys)
+    return transformers.AutoConfig.for_model(name, **deepcopy(keys))
+
+
+def save(case: str, folder: Path, dtype: str = "float32", seed: int = 0, matrices: float = 0.25, biases: float = 0.3) -> Any:
+    """The model of a case, every parameter random, and its folder; ``matrices`` and ``biases`` are their spreads."""
+    name, config = CASES[case][0], their_config(case)
     config._attn_implementation = config._experts_implementation = "eager"
     model = _class(config).from_config(config)
     generator = torch.Generator().manual_seed(seed)
-    biases = [(path, buffer) for path, buffer in model.named_buffers() if path.endswith("e_score_correction_bias")]
+    buffers = [(path, buffer) for path, buffer in model.named_buffers() if path.endswith("e_score_correction_bias")]
     with torch.no_grad():
-        for path, parameter in chain(model.named_parameters(), biases):
+        for path, parameter in chain(model.named_parameters(), buffers):
             spread = torch.randn(parameter.shape, generator=generator)
             if path.endswith("embed_positions.weight") and name in ("marian", "pegasus"):
                 continue  # sinusoids
             norm = parameter.ndim == 1 and not path.endswith("bias")
-            parameter.copy_(1.0 + 0.3 * spread if norm else spread * (0.3 if parameter.ndim == 1 else 0.25))
+            table = parameter.shape[:1] == (TOKENS,)
+            width = biases if parameter.ndim == 1 else 0.25 if table else matrices
+            parameter.copy_(1.0 + 0.3 * spread if norm else spread * width)
     model = model.to(getattr(torch, dtype)).eval()
     model.save_pretrained(folder)
     if name == "olmo_hybrid":

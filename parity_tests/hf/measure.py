@@ -33,31 +33,33 @@ def errors(case: str) -> tuple[float, float]:
     return relative_error(torch_logits, wanted), relative_error(jax_logits, wanted)
 
 
-def measured(names: Collection[str]) -> dict[str, str]:
-    """The line of each of these families: how many configs, and the largest errors."""
-    worst: dict[str, tuple[int, float, float]] = {}
-    for case, (name, _) in CASES.items():
-        if name in names:
-            count, mirror, ours = worst.get(name, (0, 0.0, 0.0))
-            new = errors(case)
-            worst[name] = (count + 1, max(mirror, new[0]), max(ours, new[1]))
-            print(f"{case}: {new[0]:.1e} {new[1]:.1e}", flush=True)
-    return {
-        name: f"| `{name}` | `{FAMILY[name].architecture}` | {count} | {mirror:.1e} | {ours:.1e} |"
-        for name, (count, mirror, ours) in worst.items()
-    }
+def measured(name: str) -> str:
+    """The line of a family: how many configs, and the largest errors."""
+    worst = [0.0, 0.0]
+    own = [case for case, (model_type, _) in CASES.items() if model_type == name]
+    for case in own:
+        new = errors(case)
+        worst = [max(pair) for pair in zip(worst, new, strict=True)]
+        print(f"{case}: {new[0]:.1e} {new[1]:.1e}", flush=True)
+    return f"| `{name}` | `{FAMILY[name].architecture}` | {len(own)} | {worst[0]:.1e} | {worst[1]:.1e} |"
 
 
-def main(names: Collection[str]) -> None:
-    """Measure the families ``names``, or all, and rewrite their lines of the table between its two marks."""
+def write(line: str) -> None:
+    """Put the line of one family in the place of its old one, between the two marks of the page."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     table, after = rest.split(END)
-    present = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `") and "model_type" not in line}
-    lines = present | measured(names or FAMILY)
+    present = [row for row in table.splitlines() if row.startswith("| `") and "model_type" not in row]
+    lines = {row.split("`")[1]: row for row in (*present, line)}
     head = f"Against transformers {transformers.__version__}, float32, worst of the configs.\n\n"
     head += "| `model_type` | class | configs | error, torch | error, JAX |\n|---|---|---|---|---|\n"
     kept = "\n".join(lines[name] for name in FAMILY if name in lines)
     PAGE.write_text(f"{before}{BEGIN}\n{head}{kept}\n{END}{after}", encoding="utf-8")
+
+
+def main(names: Collection[str]) -> None:
+    """Measure the families ``names``, or all; each line is written at once, so that a run that is stopped can go on."""
+    for name in names or FAMILY:
+        write(measured(name))
 
 
 if __name__ == "__main__":

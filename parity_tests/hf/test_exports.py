@@ -44,6 +44,7 @@ def test_an_export_says_everything_twice(case: str, tmp_path: Path):
 def test_the_page_has_a_line_for_every_family():
     page = (Path(__file__).resolve().parents[2] / "docs" / "conversion.md").read_text(encoding="utf-8")
     for name, family in FAMILY.items():
-        assert f"| `{name}` | `{family.architecture}` |" in page, name
+        count = sum(model_type == name for model_type, _ in CASES.values())
+        assert f"| `{name}` | `{family.architecture}` | {count} |" in page, f"run python -m parity_tests.hf.measure {name}"
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"{len(FAMILY)} families" in readme

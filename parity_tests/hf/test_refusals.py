@@ -11,7 +11,7 @@ from jax_transformer import config
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.convert.hf import FAMILY, choose
 from jax_transformer.convert.pretrained import convert
-from parity_tests.hf.checkpoints import rewrite, save, torch
+from parity_tests.hf.checkpoints import rewrite, save, their_config, torch
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,7 @@ BAD_KEYS = {
     "too many layers": ({"num_hidden_layers": 10**9}, "wanted a number of layers from 1 to 10000"),
     "no heads": ({"num_attention_heads": 0, "head_dim": None}, "a key has a value that no llama has"),
     "heads": ({"num_key_value_heads": 3}, "num_key_value_heads"),
+    "width of heads": ({"model_type": "helium"}, "head_dim=10 = 40 is not hidden_size=24"),
 }
 
 
@@ -98,6 +99,13 @@ def test_a_key_that_matters_is_refused(copied: Path, case: str):
     if case == "heads":
         message = "num_kv_heads=3"
     refused(copied, ConfigError, message)
+
+
+@pytest.mark.parametrize("case", ["umt5", "bart", "mbart", "marian", "pegasus"])
+def test_untied_matrices_that_versions_read_differently_are_refused(case: str):
+    keys = json.loads(their_config(case).to_json_string()) | {"tie_word_embeddings": False}
+    with pytest.raises(ConfigError, match="tie_word_embeddings=False cannot be expressed"):
+        FAMILY[case].read_config(keys, case)
 
 
 def test_harmless_and_null_keys_are_read_over(copied: Path):

@@ -13,7 +13,7 @@ from torch import Tensor
 from jax_transformer import config
 from jax_transformer.config import Sampling
 from jax_transformer.config.errors import WeightsError
-from torch_reference.generate.request import Prompts, check_request, left_pad, split_prompts
+from torch_reference.generate.request import Prompts, check_request, left_pad, rereads, split_prompts
 from torch_reference.generate.sampler import next_tokens
 from torch_reference.models.cache import Cache
 from torch_reference.models.decoder import Decoder
@@ -78,7 +78,11 @@ def _steps(
     stop = torch.tensor([int(token) for token in stop_tokens], device=device, dtype=last.dtype)
     running = torch.ones_like(last, dtype=torch.bool)
     cache = _READ[type(model.config)](model, tokens, segments, max_new_tokens)
+    anew, rows = rereads(model.config, prompts, max_new_tokens), [list(prompt) for prompt in prompts]
     for step in range(max_new_tokens):
+        if step in anew:
+            whole = (torch.from_numpy(a).to(device) for a in left_pad(rows, max(map(len, rows))))
+            cache = _READ[type(model.config)](model, *whole, max_new_tokens).without_last()
         logits, cache = model.decode(last[:, None], cache)
         logits = logits[:, 0, :num_tokens]
         if not logits[running].isfinite().all():
@@ -90,6 +94,8 @@ def _steps(
         running = running & ~torch.isin(last, stop)
         if not running.any():
             return
+        for row, token in zip(rows, last.tolist(), strict=True):
+            row.append(token)
         yield last, running
 
 

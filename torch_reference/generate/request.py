@@ -5,8 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from jax_transformer.config import ClassifierHead, Decoder, Encoder, EncoderDecoder, MlmHead, Model
+from jax_transformer.config import (
+    ClassifierHead,
+    Decoder,
+    DynamicNtkScaling,
+    Encoder,
+    EncoderDecoder,
+    GatedDelta,
+    Linear,
+    LongRopeScaling,
+    MlmHead,
+    Model,
+    Rope,
+)
 from jax_transformer.config.errors import DataError
+from jax_transformer.config.tree import nodes
 
 Prompts = Sequence[Sequence[int]]
 
@@ -52,6 +65,24 @@ def split_prompts(c: Model, prompts: Prompts) -> tuple[Prompts, list[int], int]:
     what comes before needs none. An encoder-decoder reads all of it as the source, and its target begins with ``start_token``.
     """
     return _SPLIT[type(c)](c, prompts)
+
+
+def rereads(c: Model, prompts: Prompts, max_new_tokens: int) -> list[int]:
+    """Steps before which a decoder reads all tokens so far anew, because a rotation of theirs changes.
+
+    Those are the first ones beyond the length at which LongRoPE's long factors begin, and the first of all where prompts are
+    rotated by their length, which counts the token that the loop begins with. Not where a layer keeps a state, which cannot
+    forget that token.
+    """
+    if not isinstance(c, Decoder) or any(isinstance(node, GatedDelta | Linear) for node in nodes(c)):
+        return []
+    steps: set[int] = set()
+    for scaling in (node.scaling for node in nodes(c) if isinstance(node, Rope)):
+        if isinstance(scaling, LongRopeScaling) and scaling.short_factors != scaling.long_factors:
+            steps |= {scaling.original_length + 1 - len(prompt) for prompt in prompts}
+        if isinstance(scaling, DynamicNtkScaling) and max(map(len, prompts)) > scaling.original_length:
+            steps.add(0)
+    return sorted(step for step in steps if 0 <= step < max_new_tokens)
 
 
 def left_pad(rows: Prompts, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """What a decoder remembers between calls."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
@@ -54,6 +54,11 @@ class Cache:
         positions = self.positions.index_copy(1, slots, positions)
         segments_then = self.segments.index_copy(1, slots, segments)
         return Cache(self.layers, positions, segments_then, self.length + segments.shape[1], self.source)
+
+    def without_last(self) -> "Cache":
+        """All but the newest token; only what layers remember by slots can forget it."""
+        segments = self.segments.index_fill(1, (self.length - 1)[None].long(), 0)
+        return replace(self, segments=segments, length=self.length - 1)
 
     def newest(self, count: int) -> Mask:
         """Mask of the last ``count`` tokens over all of them."""
