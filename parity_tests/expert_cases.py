@@ -16,6 +16,8 @@ def expert_cases() -> dict[str, c.Model]:
     ernie = moe(c.SoftmaxTopK(top_k=3, floor=0.6, choice_bias=True), c.Mlp(hidden_dim=6, bias=True), **grouped)
     deepseek = c.SigmoidTopK(top_k=2, choice_bias=True, groups=c.ExpertGroups(count=3, kept=2), scale=2.5)
     plain = c.SigmoidTopK(top_k=1, renormalize=False)
+    llama = moe(plain, shared=c.Glu(hidden_dim=7), weigh="input", **grouped)
+    biased = moe(c.SigmoidTopK(top_k=3, scale=1.6), clamped, weigh="input", **dense)
     oss = moe(c.TopKSoftmax(top_k=2), clamped, router_bias=True, load_balance_weight=0.3, router_z_weight=0.2, **grouped)
     return {
         "experts_softmax": decoder(block(ffn=mixtral), block(ffn=qwen), block(ffn=ernie), num_layers=4),
@@ -25,13 +27,23 @@ def expert_cases() -> dict[str, c.Model]:
             num_layers=5,
             stack={"first": (block(),), "remat": "full"},
         ),
+        "experts_weighed_inputs": decoder(
+            block(ffn=llama),
+            block(ffn=biased),
+            block(
+                ffn=moe(c.SoftmaxTopK(top_k=2), c.Mlp(hidden_dim=6, bias=True), capacity_factor=0.8, weigh="input", **grouped)
+            ),
+        ),
         "experts_clamped": decoder(block(ffn=oss), block(), num_layers=3, stack={"unroll": True, "remat": "dots"}),
         "experts_full": decoder(
             block(ffn=moe(c.SoftmaxTopK(top_k=2, groups=groups), capacity_factor=0.8, **grouped)),
             block(ffn=moe(c.TopKSoftmax(top_k=2), capacity_factor=0.6, **dense)),
         ),
         "experts_choosing": decoder(
-            block(ffn=moe(choosing, **grouped)), block(ffn=moe(choosing, clamped, **dense)), vocab_size=DISTINCT
+            block(ffn=moe(choosing, **grouped)),
+            block(ffn=moe(choosing, clamped, weigh="input", **dense)),
+            block(ffn=moe(choosing, weigh="input", **grouped)),
+            vocab_size=DISTINCT,
         ),
         "experts_encoder_decoder": encoder_decoder(
             tower(block(), block(ffn=moe(c.ExpertChoice(capacity_factor=1.1)))),

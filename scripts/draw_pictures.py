@@ -33,11 +33,11 @@ STYLE = {"font.size": 7.5, "axes.titlesize": 8, "lines.linewidth": 1.1, "axes.sp
 def masks() -> Figure:
     """Who sees whom, from ``Mask.allowed``."""
     segments = jnp.asarray([[1] * 4 + [2] * 5 + [0] * 3])
-    panels: list[tuple[str, Mask, tuple[int | None, int]]] = [
+    panels: list[tuple[str, Mask, tuple[int | None, ...]]] = [
         ("causal", causal_mask(LENGTH), (None, 0)),
         ("causal, window: 4", causal_mask(LENGTH), (4, 0)),
         ("causal, window: 4, sink_tokens: 2", causal_mask(LENGTH), (4, 2)),
-        ("bidirectional", bidirectional_mask(LENGTH), (None, 0)),
+        ("causal, chunk_size: 5", causal_mask(LENGTH), (None, 0, 5)),
         ("bidirectional, window: 3", bidirectional_mask(LENGTH), (3, 0)),
         ("causal, segments 1, 2 and padding", causal_mask(LENGTH, segments), (None, 0)),
     ]
