@@ -51,7 +51,7 @@ def _attention_cases() -> dict[str, c.Model]:
         "attention_biases": decoder(block(attention(qkv_bias=True)), block(attention(o_bias=True)), num_layers=3),
         "attention_scale": decoder(block(attention(scale=0.7)), num_layers=2),
         "attention_windows": decoder(*(block(attention(window=window)) for window in (1, 2, 5)), num_layers=4),
-        "attention_chunks": decoder(*(block(attention(chunk_size=size)) for size in (1, 3, 4)), num_layers=4),
+        "attention_chunks": decoder(*(block(attention(chunk_size=size)) for size in (2, 3, 5)), num_layers=4),
         "attention_sink_tokens": decoder(*(block(attention(window=2, sink_tokens=count)) for count in (1, 3))),
         "qk_norm_head": decoder(normed(RMS), normed(LAYER, place="after_rope"), num_layers=3),
         "qk_norm_own_heads": decoder(normed(c.LayerNorm(eps=1e-3, bias=False), scope="own_heads"), normed(c.L2Norm(eps=1e-3))),

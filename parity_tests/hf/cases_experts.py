@@ -141,7 +141,7 @@ EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
         "llama4_text",
         without(without(LLAMA4, "intermediate_size"), "num_local_experts")
         | TIED
-        | {"moe_layers": [], "no_rope_layers": [0] * 5, "no_rope_layer_interval": 1},
+        | {"moe_layers": [], "no_rope_layers": [0] * 5, "no_rope_layer_interval": 1, "attention_chunk_size": 8192},
     ),
     "llama4, all rotate": (
         "llama4_text",
