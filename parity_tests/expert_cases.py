@@ -16,8 +16,6 @@ def expert_cases() -> dict[str, c.Model]:
     ernie = moe(c.SoftmaxTopK(top_k=3, floor=0.6, choice_bias=True), c.Mlp(hidden_dim=6, bias=True), **grouped)
     deepseek = c.SigmoidTopK(top_k=2, choice_bias=True, groups=c.ExpertGroups(count=3, kept=2), scale=2.5)
     plain = c.SigmoidTopK(top_k=1, renormalize=False)
-    llama = moe(plain, shared=c.Glu(hidden_dim=7), weigh="input", **grouped)
-    biased = moe(c.SigmoidTopK(top_k=3, scale=1.6), clamped, weigh="input", **dense)
     oss = moe(c.TopKSoftmax(top_k=2), clamped, router_bias=True, load_balance_weight=0.3, router_z_weight=0.2, **grouped)
     return {
         "experts_softmax": decoder(block(ffn=mixtral), block(ffn=qwen), block(ffn=ernie), num_layers=4),
@@ -27,13 +25,7 @@ def expert_cases() -> dict[str, c.Model]:
             num_layers=5,
             stack={"first": (block(),), "remat": "full"},
         ),
-        "experts_weighed_inputs": decoder(
-            block(ffn=llama),
-            block(ffn=biased),
-            block(
-                ffn=moe(c.SoftmaxTopK(top_k=2), c.Mlp(hidden_dim=6, bias=True), capacity_factor=0.8, weigh="input", **grouped)
-            ),
-        ),
+        "experts_weighed_inputs": _weighing_inputs(plain, clamped),
         "experts_clamped": decoder(block(ffn=oss), block(), num_layers=3, stack={"unroll": True, "remat": "dots"}),
         "experts_full": decoder(
             block(ffn=moe(c.SoftmaxTopK(top_k=2, groups=groups), capacity_factor=0.8, **grouped)),
@@ -51,3 +43,14 @@ def expert_cases() -> dict[str, c.Model]:
             vocab_size=DISTINCT,
         ),
     }
+
+
+def _weighing_inputs(plain: c.Routing, clamped: c.DenseFfn) -> c.Decoder:
+    mixtures = (
+        moe(plain, shared=c.Glu(hidden_dim=7), weigh="input", implementation="grouped"),
+        moe(c.SigmoidTopK(top_k=3, scale=1.6), clamped, weigh="input", implementation="dense"),
+        moe(
+            c.SoftmaxTopK(top_k=2), c.Mlp(hidden_dim=6, bias=True), capacity_factor=0.8, weigh="input", implementation="grouped"
+        ),
+    )
+    return decoder(*(block(ffn=mixture) for mixture in mixtures))
