@@ -51,6 +51,7 @@ def _attention_cases() -> dict[str, c.Model]:
         "attention_biases": decoder(block(attention(qkv_bias=True)), block(attention(o_bias=True)), num_layers=3),
         "attention_scale": decoder(block(attention(scale=0.7)), num_layers=2),
         "attention_windows": decoder(*(block(attention(window=window)) for window in (1, 2, 5)), num_layers=4),
+        "attention_chunks": decoder(*(block(attention(chunk_size=size)) for size in (2, 3, 5)), num_layers=4),
         "attention_sink_tokens": decoder(*(block(attention(window=2, sink_tokens=count)) for count in (1, 3))),
         "qk_norm_head": decoder(normed(RMS), normed(LAYER, place="after_rope"), num_layers=3),
         "qk_norm_own_heads": decoder(normed(c.LayerNorm(eps=1e-3, bias=False), scope="own_heads"), normed(c.L2Norm(eps=1e-3))),
@@ -79,6 +80,7 @@ def _mixer_cases() -> dict[str, c.Model]:
     latent = mla(q_rank=7, down_bias=True, latent_norm=LAYER, scale=0.4, window=4, sink_tokens=1)
     return {
         "complex": decoder(block(turned), block(still), num_layers=3),
+        "mixers_chunked": decoder(block(turned.model_copy(update={"chunk_size": 3})), block(mla(chunk_size=4))),
         "mla": decoder(block(plain), block(latent), num_layers=3),
         "mla_none": decoder(block(mla(position=c.NoPosition())), block(turned)),
     }
@@ -220,7 +222,7 @@ def _architecture_cases() -> dict[str, c.Model]:
     heads = {pool: c.ClassifierHead(num_classes=3, pool=pool) for pool in ("first", "last", "mean")}
     mixed = (
         block(attention(window=2)),
-        block(attention(position=c.Alibi())),
+        block(attention(chunk_size=3, position=c.Alibi())),
         block(mla()),
         block(c.Complex(num_heads=2, head_dim=4)),
     )

@@ -141,7 +141,9 @@ def _draw_qk_norm(pick: Pick, rotates: bool) -> c.QkNorm:
 
 def _draw_window(pick: Pick) -> dict[str, Any]:
     window = pick((None, 1, 2, 4, 100))
-    return {"window": window, "sink_tokens": 0 if window is None else pick((0, 0, 2))}
+    if window is None:
+        return {"chunk_size": pick((None, None, 1, 3, 100))}
+    return {"window": window, "sink_tokens": pick((0, 0, 2))}
 
 
 def _draw_softmax(pick: Pick, shares: bool = False) -> c.Softmax:

@@ -32,6 +32,7 @@ def _draw_moe(pick: Pick, causal: bool) -> c.Moe:
         shared=shared,
         shared_gate=shared is not None and pick((False, True)),
         capacity_factor=None if isinstance(routing, c.ExpertChoice) else pick((None, None, 0.9)),
+        weigh=pick(("output", "output", "input")),
         router_bias=pick((False, True)),
         router_noise=pick((0.0, 0.1)),
         load_balance_weight=pick((0.01, 0.2)),

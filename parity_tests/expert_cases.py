@@ -25,13 +25,17 @@ def expert_cases() -> dict[str, c.Model]:
             num_layers=5,
             stack={"first": (block(),), "remat": "full"},
         ),
+        "experts_weighed_inputs": _weighing_inputs(plain, clamped),
         "experts_clamped": decoder(block(ffn=oss), block(), num_layers=3, stack={"unroll": True, "remat": "dots"}),
         "experts_full": decoder(
             block(ffn=moe(c.SoftmaxTopK(top_k=2, groups=groups), capacity_factor=0.8, **grouped)),
             block(ffn=moe(c.TopKSoftmax(top_k=2), capacity_factor=0.6, **dense)),
         ),
         "experts_choosing": decoder(
-            block(ffn=moe(choosing, **grouped)), block(ffn=moe(choosing, clamped, **dense)), vocab_size=DISTINCT
+            block(ffn=moe(choosing, **grouped)),
+            block(ffn=moe(choosing, clamped, weigh="input", **dense)),
+            block(ffn=moe(choosing, weigh="input", **grouped)),
+            vocab_size=DISTINCT,
         ),
         "experts_encoder_decoder": encoder_decoder(
             tower(block(), block(ffn=moe(c.ExpertChoice(capacity_factor=1.1)))),
@@ -39,3 +43,14 @@ def expert_cases() -> dict[str, c.Model]:
             vocab_size=DISTINCT,
         ),
     }
+
+
+def _weighing_inputs(plain: c.Routing, clamped: c.DenseFfn) -> c.Decoder:
+    mixtures = (
+        moe(plain, shared=c.Glu(hidden_dim=7), weigh="input", implementation="grouped"),
+        moe(c.SigmoidTopK(top_k=3, scale=1.6), clamped, weigh="input", implementation="dense"),
+        moe(
+            c.SoftmaxTopK(top_k=2), c.Mlp(hidden_dim=6, bias=True), capacity_factor=0.8, weigh="input", implementation="grouped"
+        ),
+    )
+    return decoder(*(block(ffn=mixture) for mixture in mixtures))

@@ -18,10 +18,11 @@ def form_cases() -> dict[str, c.Model]:
     others = (mla(window=4), c.Complex(num_heads=3, head_dim=4, rope_base=50.0, window=2))
     windows = [attention(window=3), capped.model_copy(update={"window": 5}), attention(window=2, position=alibi)]
     sinking = attention(window=3, sink_tokens=1, position=alibi)
+    chunked = attention(chunk_size=3, sink_logits=True)
     shared = attention(position=c.SharedBias())
     reading = block(attention(implementation="reference"), cross_attention=cross(implementation="blockwise", softcap=0.9))
     return {
-        "form_blockwise": decoder(*formed("blockwise", attention(), capped, sinking, *others), num_layers=6),
+        "form_blockwise": decoder(*formed("blockwise", attention(), capped, sinking, chunked, *others), num_layers=7),
         "form_blockwise_shared": decoder(*formed("blockwise", shared), num_layers=3, stack={"shared_bias": t5}),
         "form_windowed": decoder(*formed("windowed", *windows, *others), num_layers=6),
         "form_encoder": encoder(*formed("windowed", *windows), *formed("blockwise", attention(window=2, position=t5))),

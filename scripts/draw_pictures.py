@@ -33,17 +33,17 @@ STYLE = {"font.size": 7.5, "axes.titlesize": 8, "lines.linewidth": 1.1, "axes.sp
 def masks() -> Figure:
     """Who sees whom, from ``Mask.allowed``."""
     segments = jnp.asarray([[1] * 4 + [2] * 5 + [0] * 3])
-    panels: list[tuple[str, Mask, tuple[int | None, int]]] = [
-        ("causal", causal_mask(LENGTH), (None, 0)),
-        ("causal, window: 4", causal_mask(LENGTH), (4, 0)),
-        ("causal, window: 4, sink_tokens: 2", causal_mask(LENGTH), (4, 2)),
-        ("bidirectional", bidirectional_mask(LENGTH), (None, 0)),
-        ("bidirectional, window: 3", bidirectional_mask(LENGTH), (3, 0)),
-        ("causal, segments 1, 2 and padding", causal_mask(LENGTH, segments), (None, 0)),
+    panels: list[tuple[str, Mask, dict[str, int]]] = [
+        ("causal", causal_mask(LENGTH), {}),
+        ("causal, window: 4", causal_mask(LENGTH), {"window": 4}),
+        ("causal, window: 4, sink_tokens: 2", causal_mask(LENGTH), {"window": 4, "sink_tokens": 2}),
+        ("causal, chunk_size: 5", causal_mask(LENGTH), {"chunk_size": 5}),
+        ("bidirectional, window: 3", bidirectional_mask(LENGTH), {"window": 3}),
+        ("causal, segments 1, 2 and padding", causal_mask(LENGTH, segments), {}),
     ]
     figure, axes = _grid(2, 3, (7.0, 4.6))
     for ax, (title, mask, limits) in zip(axes, panels, strict=True):
-        ax.imshow(np.asarray(mask.allowed(*limits))[0], cmap="Blues", vmin=0, vmax=1.4)
+        ax.imshow(np.asarray(mask.allowed(**limits))[0], cmap="Blues", vmin=0, vmax=1.4)
         ax.set(title=title, xticks=range(0, LENGTH, 3), yticks=range(0, LENGTH, 3), xlabel="key", ylabel="query")
         ax.set_xticks(np.arange(LENGTH) - 0.5, minor=True)
         ax.set_yticks(np.arange(LENGTH) - 0.5, minor=True)

@@ -45,9 +45,17 @@ class _Windowed(Implemented):
     None: no limit."""
     sink_tokens: Annotated[int, Field(ge=0)] = 0
     """First tokens of a sequence that every later one sees, beyond the window (https://arxiv.org/abs/2309.17453)."""
+    chunk_size: Positive | None = None
+    """Positions of a chunk, counted from the first of the sequence: a token sees only its own chunk (Llama 4). In the place of
+    a window. None: no chunks."""
 
     @model_validator(mode="after")
-    def _check_sinks(self) -> Self:
+    def _check_sight(self) -> Self:
+        if self.chunk_size is not None and (self.window is not None or self.sink_tokens):
+            raise ValueError(
+                f"chunk_size={self.chunk_size} beside window={self.window} and sink_tokens={self.sink_tokens}: a token sees "
+                "its chunk or a window; keep one, and sink_tokens with a window only"
+            )
         if self.sink_tokens and self.window is None:
             raise ValueError(
                 f"sink_tokens={self.sink_tokens} without a window: every token is visible already; set window or leave "

@@ -13,9 +13,9 @@ KERNELS: tuple[Form, ...] = ("cudnn", "splash")
 
 MISSING: dict[Form, tuple[str, ...]] = {
     "blockwise": ("dropout",),
-    "windowed": ("sink_tokens",),
-    "cudnn": ("dropout", "softcap", "sink_logits"),
-    "splash": ("dropout", "sink_tokens"),
+    "windowed": ("sink_tokens", "chunk_size"),
+    "cudnn": ("dropout", "softcap", "sink_logits", "chunk_size"),
+    "splash": ("dropout", "sink_tokens", "chunk_size"),
 }
 """Fields that a form computes at their default only."""
 

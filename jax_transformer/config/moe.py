@@ -101,6 +101,9 @@ class Moe(Config):
     """A network for every token, beside the routed ones."""
     shared_gate: bool = False
     """Multiply the shared network's output by ``sigmoid(w x)`` (Qwen2-MoE)."""
+    weigh: Literal["output", "input"] = "output"
+    """What the weight of an expert multiplies: ``w_e(x) expert_e(x)``, or ``expert_e(w_e(x) x)`` (Llama 4). Either way an
+    expert of weight 0 adds nothing."""
     capacity_factor: _Factor | None = None
     """An expert takes at most ``capacity_factor * top_k * tokens / num_experts`` tokens of a batch, the earliest; others lose
     it. None: all."""

@@ -86,9 +86,9 @@ class Llama3Scaling(Config):
 
     @model_validator(mode="after")
     def _check_factors(self) -> Self:
-        if self.high_frequency_factor <= self.low_frequency_factor:
+        if self.high_frequency_factor < self.low_frequency_factor:
             raise ValueError(
-                f"high_frequency_factor={self.high_frequency_factor} must be above "
+                f"high_frequency_factor={self.high_frequency_factor} must not be below "
                 f"low_frequency_factor={self.low_frequency_factor}: the blend lies between them"
             )
         return self

@@ -95,14 +95,15 @@ def sigmoid_top_k(
 ) -> Routing:
     """The k highest of ``s + bias``, ``s = sigmoid(logits)``; their weights ``scale * s``, renormalised by ``sum(s) + 1e-20``.
 
-    DeepSeek-V3 (https://arxiv.org/abs/2412.19437), GLM-4.5 and dots.llm1, without groups MiniMax-M2. The bias only chooses.
-    ``probabilities`` are ``s / sum(s)`` over all experts.
+    DeepSeek-V3 (https://arxiv.org/abs/2412.19437), GLM-4.5 and dots.llm1, without groups MiniMax-M2, without groups and bias
+    Llama 4. The bias only chooses. ``probabilities`` are ``s / sum(s)`` over all experts.
 
     Raises:
         ValueError: There are fewer than k experts to choose from, or groups of unequal size.
     """
     scores = jax.nn.sigmoid(logits.astype(at_least_float32(logits.dtype)))
-    experts = _choose(scores, k, bias, groups)
+    # By the logits where these alone choose: several scores may round to 1.
+    experts = _choose(logits if bias is None and groups is None else scores, k, bias, groups)
     weights = jnp.take_along_axis(scores, experts, axis=-1)
     if renormalize:
         weights = weights / (jnp.sum(weights, axis=-1, keepdims=True) + RENORMALIZE_EPS)

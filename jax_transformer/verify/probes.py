@@ -11,6 +11,9 @@ from jax_transformer.config.tree import nodes
 SHORT, MIDDLE, LONG = 8, 24, 48
 """Lengths where the model has no window and no original context to go beyond."""
 
+LOCAL = ("window", "chunk_size")
+"""Fields that bound what a token sees."""
+
 BEYOND = 4
 """Tokens beyond a window or a context."""
 
@@ -36,7 +39,7 @@ class Probe:
 def make_probes(config: Model, longest: int, avoid: Sequence[int], seed: int) -> list[Probe]:
     """Random ids, none of ``avoid``, in rows that are short, longer than the smallest window, and longer than the context of
     the original training; at most ``longest`` tokens, and at most what the model accepts."""
-    windows = [node.window for node in nodes(config) if getattr(node, "window", None)]
+    windows = [size for node in nodes(config) for size in (getattr(node, name, None) for name in LOCAL) if size]
     contexts = [node.original_length for node in nodes(config) if hasattr(node, "original_length")]
     aims = {
         "short": (SHORT, ""),

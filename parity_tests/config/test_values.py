@@ -90,6 +90,15 @@ def test_a_wrong_value_is_refused_with_what_was_got_and_wanted(override: str, wa
             [f"{ATTENTION}.implementation=windowed", f"{ATTENTION}.window=8", f"{ATTENTION}.sink_tokens=2"],
             "implementation=windowed cannot compute sink_tokens=2: leave sink_tokens out",
         ),
+        *(
+            ([f"{ATTENTION}.implementation={form}", f"{ATTENTION}.chunk_size=8"], f"{form} cannot compute chunk_size=8: leave")
+            for form in ("windowed", "cudnn", "splash")
+        ),
+        (
+            [f"{ATTENTION}.chunk_size=8", f"{ATTENTION}.window=4"],
+            "chunk_size=8 beside window=4 and sink_tokens=0: a token sees its chunk or a window",
+        ),
+        ([f"{ATTENTION}.chunk_size=8", f"{ATTENTION}.sink_tokens=2"], "sink_tokens=2: a token sees its chunk or a window"),
         (
             [f"{ATTENTION}.implementation=blockwise", f"{ATTENTION}.dropout=0.1"],
             "implementation=blockwise cannot compute dropout=0.1",

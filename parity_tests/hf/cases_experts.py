@@ -28,6 +28,7 @@ def scaled(**keys: Any) -> dict[str, Any]:
 TIED, WINDOW = {"tie_word_embeddings": True}, {"use_sliding_window": True, "sliding_window": 5}
 FIVE = {"num_hidden_layers": 5}
 LOCAL = {"num_local_experts": 5}
+FULL, CHUNKED = "full_attention", "chunked_attention"
 QWEN = SMALL | {"num_experts": 5, "moe_intermediate_size": 14}
 SHARED = QWEN | {"shared_expert_intermediate_size": 18}
 ROUTED = {"n_routed_experts": 6, "moe_intermediate_size": 14, "n_shared_experts": 2, "first_k_dense_replace": 1}
@@ -44,6 +45,10 @@ HUNYUAN = SMALL | {"num_experts": 5, "moe_topk": 2}
 ALPHA = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 5e3, "alpha": 30.0, "factor": 1.0}}
 OLMOE = SMALL | {"num_experts": 5}
 MINIMAX = SMALL | LOCAL | {"head_dim": 12}
+LLAMA4 = SMALL | LOCAL | {"head_dim": 10, "intermediate_size_mlp": 18, "num_experts_per_tok": 1, "num_hidden_layers": 5}
+LLAMA4 |= {"attention_chunk_size": 5, "floor_scale": 3, "attn_scale": 0.7}
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e3, "factor": 4.0, "original_max_position_embeddings": 8}
+LLAMA3 |= {"low_freq_factor": 1.0, "high_freq_factor": 1.0}
 
 
 EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -131,4 +136,35 @@ EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "minimax_m2": ("minimax_m2", MINIMAX | {"rotary_dim": 6}),
     "minimax_m2, whole heads": ("minimax_m2", MINIMAX | TIED | scaled() | {"num_key_value_heads": 1, "rms_norm_eps": 1e-3}),
+    "llama4": ("llama4_text", without(LLAMA4, "intermediate_size_mlp")),
+    "llama4, every other": (
+        "llama4_text",
+        LLAMA4
+        | TIED
+        | {"interleave_moe_layer_step": 2, "no_rope_layer_interval": 2, "attention_chunk_size": 4, "num_experts_per_tok": 3}
+        | {"attention_bias": True, "rope_parameters": LLAMA3 | {"high_freq_factor": 3.0}},
+    ),
+    "llama4, lists": (
+        "llama4_text",
+        without(LLAMA4, "floor_scale")
+        | {"moe_layers": [0, 3], "no_rope_layers": [0, 1, 1, 0, 1], "use_qk_norm": False, "attn_temperature_tuning": False}
+        | {"attn_scale": 0.1, "num_key_value_heads": 1, "rope_parameters": LLAMA3, "hidden_act": "gelu"},
+    ),
+    "llama4, types": (
+        "llama4_text",
+        LLAMA4
+        | {"layer_types": [CHUNKED, FULL, CHUNKED, CHUNKED, FULL], "attention_chunk_size": 7, "rms_norm_eps": 1e-2}
+        | {"interleave_moe_layer_step": 3},
+    ),
+    "llama4, dense": (
+        "llama4_text",
+        without(without(LLAMA4, "intermediate_size"), "num_local_experts")
+        | TIED
+        | {"moe_layers": [], "no_rope_layers": [0] * 5, "no_rope_layer_interval": 1, "attention_chunk_size": 8192},
+    ),
+    "llama4, all rotate": (
+        "llama4_text",
+        without(LLAMA4, "intermediate_size_mlp")
+        | {"num_hidden_layers": 3, "attention_chunk_size": 32, "floor_scale": 8192, "attn_scale": 0.1},
+    ),
 }

@@ -10,6 +10,8 @@ ROUTED = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_siz
 DEEPSEEK = OLD | ROUTED | {"num_key_value_heads": 4, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8}
 DEEPSEEK |= {"v_head_dim": 16, "aux_loss_alpha": 0.001, "seq_aux": True, "ep_size": 1, "moe_layer_freq": 1, "auto_map": {}}
 YARN = {"type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 4096}
+LLAMA4 = {"rope_type": "llama3", "factor": 16.0, "high_freq_factor": 1.0, "low_freq_factor": 1.0}
+LLAMA4 |= {"original_max_position_embeddings": 8192}
 GROWN = 0.1 * 3.6888794541139363 + 1.0
 """Yarn's size for a factor of 40."""
 LISTED = {"layer_types": ["sliding_attention", "full_attention"] * 3}
@@ -139,5 +141,17 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         | {"qk_norm_type": "per_layer", "scoring_func": "sigmoid", "use_routing_bias": True, "shared_intermediate_size": 0}
         | {"num_key_value_heads": 2},
         {f"{ROPE}.rotary_dim": 16, f"{ROPE}.base": 5e6, f"{FFN}.routing.kind": "sigmoid_top_k"},
+    ),
+    "the text of Llama 4 Scout": (
+        "llama4_text",
+        OLD
+        | {"num_local_experts": 8, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1, "intermediate_size_mlp": 192}
+        | {"moe_layers": list(range(6)), "no_rope_layers": [1, 1, 1, 0, 1, 1], "attention_chunk_size": 8192, "head_dim": 32}
+        | {"attn_temperature_tuning": True, "floor_scale": 8192, "attn_scale": 0.1, "use_qk_norm": True, "rope_theta": 5e5}
+        | {"rope_scaling": LLAMA4, "num_key_value_heads": 2, "cache_implementation": "hybrid", "for_llm_compressor": False},
+        {f"{ROPE}.layout": "interleaved", "layers.3.attention.position.kind": "none", f"{ROPE}.scaling.factor": 16.0}
+        | {"layers.2.attention.chunk_size": 8192, "layers.3.attention.chunk_size": None, f"{FFN}.weigh": "input"}
+        | {"layers.3.attention.query_temperature.original_length": 8192, "layer.attention.qk_norm.place": "after_rope"}
+        | {f"{FFN}.shared.hidden_dim": 96, f"{FFN}.expert.hidden_dim": 96, f"{FFN}.routing.top_k": 1},
     ),
 }

@@ -124,6 +124,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "is nothing that our config can express",
     ),
     "no bias": ("minimax_m2", {"use_routing_bias": False}, "use_routing_bias=False"),
+    "chunks of no size": (
+        "llama4",
+        {"attention_chunk_size": None},
+        "attention_chunk_size is null, but layers are of type chunked",
+    ),
+    "windows among chunks": (
+        "llama4",
+        {"layer_types": ["sliding_attention"] * 5},
+        "wanted 5 of full_attention and chunked_attention",
+    ),
     "an unknown key": ("mixtral", {"expert_twist": 3}, "'expert_twist': 3"),
 }
 
@@ -169,6 +179,14 @@ def test_a_mixture_of_ours_is_a_mixtral_unless_experts_overflow():
     ffn["capacity_factor"] = 1.25
     with pytest.raises(ConfigError, match=r"layers\.0\.ffn\.capacity_factor: the model has 1\.25, the family None"):
         choose(Decoder.model_validate(tree), "mixtral")
+
+
+def test_chunks_and_weighed_inputs_are_lost_on_no_other_family():
+    name, keys = CASES["llama4"]
+    with pytest.raises(ConfigError) as caught:
+        choose(FAMILY[name].read_config(keys, name), "mixtral")
+    assert "layers.0.attention.chunk_size: the model has 5, the family None" in str(caught.value)
+    assert "layers.0.ffn.weigh: the model has 'input', the family 'output'" in str(caught.value)
 
 
 def test_keys_that_some_loaders_look_for_are_written():

@@ -31,13 +31,14 @@ NARROW = "windowed"
 
 
 def mixers(form: c.Form, window: int | None = 20) -> list[c.Attention]:
-    """Grouped heads, cap, sinks, both biases, latent and complex attention, behind windows if the form asks for them."""
+    """Grouped heads, cap, sinks, both biases, latent and complex attention, behind windows; if there are none, chunks."""
     shape: dict[str, Any] = {"window": window, "implementation": form}
     return [
         attention(softcap=0.8, sink_logits=True, position=T5, **shape),
         attention(position=c.Alibi(), **shape),
         mla(**shape),
         c.Complex(num_heads=2, head_dim=4, **shape),
+        *([attention(chunk_size=90, implementation=form)] if window is None else []),
     ]
 
 
@@ -79,6 +80,7 @@ def answers(kind: str, form: c.Form, length: int) -> Forward:
         ("decoder", "blockwise", 300),
         ("decoder", "windowed", 300),
         ("decoder", "windowed", 70),
+        ("global", "blockwise", 300),
         ("encoder", "blockwise", 300),
         ("encoder", "windowed", 300),
         ("encoder_decoder", "blockwise", 300),
@@ -98,7 +100,7 @@ def test_auto_is_the_same_where_it_chooses_another_form(monkeypatch: pytest.Monk
         given = packed_batch(model(kind, "auto"), 3, 520)
         want, got = (side(kind, own).plain_logits(weights(kind), given) for own in ("reference", "auto"))
         assert relative_error(got, want) < FLOAT64
-        assert chosen == [form] * 4
+        assert chosen == [form] * len(model(kind, form).stack.pattern)
         chosen.clear()
 
 
@@ -161,6 +163,8 @@ def task(mixer: c.Softmax, **given: Any) -> Any:
         ({"window": 129}, {}, 2048, "blockwise"),
         ({"window": 64, "sink_tokens": 1}, {}, 2048, "blockwise"),
         ({"window": 64}, {"cached": True}, 2048, "blockwise"),
+        ({"chunk_size": 64}, {}, 256, "reference"),
+        ({"chunk_size": 64}, {}, 512, "blockwise"),
     ],
 )
 def test_auto_chooses_by_what_is_asked_and_by_length(fields: dict, given: dict, length: int, form: str) -> None:

@@ -25,31 +25,33 @@ def _tiled(q: Tensor, k: Tensor, v: Tensor, *rest: Any, **options: Any) -> tuple
     return _ATTEND(q, k.repeat(1, 1, groups, 1), v.repeat(1, 1, groups, 1), *rest, **options)
 
 
-def _wide_window(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
-    return _ALLOWED(self, None if window is None else window + 1, sink_tokens)
+def _wide_window(self: Mask, window: int | None = None, *rest: Any) -> Tensor:
+    return _ALLOWED(self, None if window is None else window + 1, *rest)
 
 
-def _leaking(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
-    return _ALLOWED(Mask(self.q_positions, self.k_positions, causal=self.causal), window, sink_tokens)
+def _leaking(self: Mask, window: int | None = None, *rest: Any) -> Tensor:
+    return _ALLOWED(Mask(self.q_positions, self.k_positions, causal=self.causal), window, *rest)
 
 
-def _padding_seen(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
+def _padding_seen(self: Mask, window: int | None = None, *rest: Any) -> Tensor:
     if self.k_segments is None:
-        return _ALLOWED(self, window, sink_tokens)
-    return _ALLOWED(self, window, sink_tokens) | (
-        _leaking(self, window, sink_tokens) & torch.eq(self.k_segments, 0)[:, None, :]
-    )
+        return _ALLOWED(self, window, *rest)
+    return _ALLOWED(self, window, *rest) | (_leaking(self, window, *rest) & torch.eq(self.k_segments, 0)[:, None, :])
 
 
-def _padding_sees(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
+def _padding_sees(self: Mask, window: int | None = None, *rest: Any) -> Tensor:
     if self.q_segments is None:
-        return _ALLOWED(self, window, sink_tokens)
+        return _ALLOWED(self, window, *rest)
     both = torch.eq(self.q_segments, 0)[:, :, None] & torch.eq(self.k_segments, 0)[:, None, :]
-    return _ALLOWED(self, window, sink_tokens) | (_leaking(self, window, sink_tokens) & both)
+    return _ALLOWED(self, window, *rest) | (_leaking(self, window, *rest) & both)
 
 
-def _future_seen(self: Mask, window: int | None = None, sink_tokens: int = 0) -> Tensor:
-    seen = _ALLOWED(self, window, sink_tokens)
+def _early_chunks(self: Mask, *sight: Any) -> Tensor:
+    return _ALLOWED(Mask(self.q_positions + 1, self.k_positions + 1, self.q_segments, self.k_segments), *sight)
+
+
+def _future_seen(self: Mask, window: int | None = None, *rest: Any) -> Tensor:
+    seen = _ALLOWED(self, window, *rest)
     return seen | seen.transpose(1, 2) if seen.shape[1] == seen.shape[2] else seen
 
 
@@ -66,7 +68,11 @@ def _masks() -> list[Mutation]:
         "future is seen": _future_seen,
     }
     return [
-        Mutation(name, "everything", patch=replacing(Mask, "allowed", change), first=_MIXED) for name, change in wrong.items()
+        *(
+            Mutation(name, "everything", patch=replacing(Mask, "allowed", change), first=_MIXED)
+            for name, change in wrong.items()
+        ),
+        Mutation("chunks begin one early", "chunks", patch=replacing(Mask, "allowed", _early_chunks), first=_MIXED),
     ]
 
 

@@ -81,6 +81,13 @@ def _mixers() -> c.Decoder:
     return decoder(*pattern, num_layers=4, stack=stack, embedding=embedding, dtype=MIXED)
 
 
+def _chunks() -> c.Decoder:
+    """Every mixer that may have chunks, with them."""
+    turned = c.Complex(num_heads=3, head_dim=4, rope_base=50.0, chunk_size=3)
+    mixers = attention(chunk_size=3), turned, mla(chunk_size=4)
+    return decoder(*(block(own, c.Mlp(hidden_dim=3)) for own in mixers))
+
+
 def _linear_time() -> c.Decoder:
     """Both mixers of linear time."""
     first, second = gated_delta(allow_neg_eigval=True), linear(qkv_bias=True, o_bias=True)
@@ -156,6 +163,7 @@ BASES: dict[str, c.Model] = {
     "square": _square(),
     "scores": _scores(),
     "mixers": _mixers(),
+    "chunks": _chunks(),
     "linear_time": _linear_time(),
     "ropes": _ropes(),
     "bert": _bert(),

@@ -94,6 +94,20 @@ def _mixers() -> list[Mutation]:
     return [on_field("mixers", *row) for row in wrong]
 
 
+def _chunks() -> list[Mutation]:
+    owners = ("Softmax", "Complex", "Mla")
+    return [
+        on_field(
+            "chunks",
+            owner,
+            f"stack.pattern.{layer}.attention.chunk_size",
+            5,
+            f"forward stack.layers.{layer}.attn.probabilities",
+        )
+        for layer, owner in enumerate(owners)
+    ]
+
+
 def _ropes() -> list[Mutation]:
     wrong: list[tuple[int, str, str, object]] = [
         (0, "LinearScaling", "factor", 3.1),
@@ -173,4 +187,4 @@ def _encoder_decoders() -> list[Mutation]:
     return [on_field("seq2seq", *row) for row in wrong]
 
 
-COMPONENT_MUTATIONS = [*_scores(), *_around(), *_mixers(), *_ropes(), *_encoders(), *_encoder_decoders()]
+COMPONENT_MUTATIONS = [*_scores(), *_around(), *_mixers(), *_chunks(), *_ropes(), *_encoders(), *_encoder_decoders()]

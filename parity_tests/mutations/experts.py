@@ -27,6 +27,7 @@ def _fields() -> list[Mutation]:
         ("Moe", f"{_LAYERS[0]}.router_bias", False, _STRUCTURE),
         ("Moe", f"{_LAYERS[0]}.load_balance_weight", 0.31, "forward loss"),
         ("Moe", f"{_LAYERS[0]}.router_z_weight", 0.21, "forward loss"),
+        ("Moe", f"{_LAYERS[2]}.weigh", "input", "forward stack.layers.2.ffn.routed"),
         ("Moe", f"{_LAYERS[2]}.capacity_factor", 0.7, _weights(2)),
         ("SoftmaxTopK", f"{softmax}.top_k", 1, _weights(0)),
         ("SoftmaxTopK", f"{softmax}.renormalize", False, _weights(0)),

@@ -23,6 +23,7 @@ def softmax(**options: Any) -> config.Softmax:
 MIXERS: dict[str, config.Attention] = {
     "grouped": softmax(qkv_bias=True, o_bias=True, scale=0.9),
     "clipped": softmax(clip_qkv=0.7, window=3, sink_tokens=1),
+    "chunked": softmax(chunk_size=3, position=config.Rope(layout="interleaved")),
     "capped": softmax(softcap=0.8, sink_logits=True, position=config.Alibi()),
     "gated": softmax(output_gate="element", position=config.T5Bias(num_buckets=4, max_distance=6)),
     "head gate": softmax(output_gate="head", position=config.Rope(layout="interleaved", fraction=0.5)),
@@ -34,6 +35,8 @@ MIXERS: dict[str, config.Attention] = {
     "complex": config.Complex(num_heads=3, head_dim=4, qkv_bias=True, o_bias=True, window=3, sink_tokens=1),
     "complex unrotated": config.Complex(num_heads=3, head_dim=5, rope_base=None, scale=0.9),
     "latent": config.Mla(**MLA, q_rank=8, down_bias=True, o_bias=True, window=3, sink_tokens=1),
+    "chunked complex": config.Complex(num_heads=3, head_dim=4, chunk_size=2),
+    "chunked latent": config.Mla(**MLA, chunk_size=2),
     "latent, direct queries": config.Mla(**MLA, latent_norm=LAYER, position=NOPE, scale=0.9),
 }
 

@@ -41,6 +41,8 @@ MIXTURES = {
     "softmax": c.Moe(num_experts=E, routing=c.SoftmaxTopK(top_k=2, choice_bias=True), expert=GLU, router_bias=True),
     "shared": c.Moe(num_experts=E, routing=c.TopKSoftmax(top_k=3), expert=CLAMPED, shared=MLP, shared_gate=True),
     "sigmoid": c.Moe(num_experts=E, routing=c.SigmoidTopK(top_k=2, choice_bias=True, groups=GROUPS), expert=MLP, shared=GLU),
+    "weighed inputs": c.Moe(num_experts=E, routing=c.SigmoidTopK(top_k=2), expert=CLAMPED, shared=GLU, weigh="input"),
+    "choosing inputs": c.Moe(num_experts=E, routing=c.ExpertChoice(capacity_factor=1.3), expert=MLP, weigh="input"),
     "full": c.Moe(num_experts=E, routing=c.SoftmaxTopK(top_k=2), expert=GLU, capacity_factor=0.7),
     "choosing": c.Moe(num_experts=E, routing=c.ExpertChoice(capacity_factor=1.3), expert=MLP),
 }
@@ -166,7 +168,8 @@ def narrow() -> Iterator[None]:
         yield
 
 
-def test_the_kernel_for_tpus_is_the_definition(rng: np.random.Generator, narrow: None):
+@pytest.mark.parametrize("weigh", ["output", "input"])
+def test_the_kernel_for_tpus_is_the_definition(weigh: Any, rng: np.random.Generator, narrow: None):
     experts = Experts(**{name: jnp.asarray(v, jnp.float32) for name, v in parameters(rng, True, True).items()})
     x, weights = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((11, 3), (11, 2)))
     chosen = drawn_choices(rng, 11, 2)
@@ -175,11 +178,11 @@ def test_the_kernel_for_tpus_is_the_definition(rng: np.random.Generator, narrow:
 
     @jax.jit
     def kernel(x: jax.Array, weights: jax.Array, experts: Experts) -> jax.Array:
-        return megablox_experts(x, jnp.asarray(chosen), weights, experts, jax_activate, interpret=True)
+        return megablox_experts(x, jnp.asarray(chosen), weights, experts, jax_activate, weigh=weigh, interpret=True)
 
     @jax.jit
     def definition(x: jax.Array, weights: jax.Array, experts: Experts) -> jax.Array:
-        return dense_experts(x, token_choice_weights(jnp.asarray(chosen), weights, 5), experts, jax_activate)
+        return dense_experts(x, token_choice_weights(jnp.asarray(chosen), weights, 5), experts, jax_activate, weigh=weigh)
 
     got, want = (jax.vjp(form, x, weights, experts) for form in (kernel, definition))
     for ours, theirs in zip(jax.tree.leaves((got[0], got[1](way))), jax.tree.leaves((want[0], want[1](way))), strict=True):

@@ -97,6 +97,9 @@ def test_blocks_give_the_definition_and_its_gradients(kind: str, length: int, rn
         {"bias": buckets},
         {"window": 1},
         {"window": 9, "sink_tokens": 3},
+        {"chunk_size": 1},
+        {"chunk_size": 21},
+        {"chunk_size": 9, "sinks": True, "bias": buckets},
         {"window": 20, "softcap": 0.8, "sinks": True, "bias": buckets},
     ],
 )
@@ -123,6 +126,7 @@ def test_queries_in_the_middle_of_remembered_keys(rng: np.random.Generator):
     mask = Mask(positions[:, 26:30], positions, slots[:, 26:30], slots)
     assert_defined(inputs(rng, 4, 40), mask)
     assert_defined(inputs(rng, 4, 40), mask, window=6, sink_tokens=2)
+    assert_defined(inputs(rng, 4, 40), mask, chunk_size=7)
 
 
 @pytest.mark.parametrize("sinks", [None, np.ones(HEADS)])
@@ -139,13 +143,13 @@ def test_a_query_without_keys_gives_zeros_and_no_gradient(sinks: np.ndarray | No
         assert not gradient[padding].any()
 
 
-@pytest.mark.parametrize("name", ["causal", "window", "segments"])
+@pytest.mark.parametrize("name", ["causal", "window", "chunks", "segments"])
 def test_blocks_that_nobody_sees_are_not_computed(name: str, rng: np.random.Generator):
     # Whatever is computed with these keys and values is NaN, even where it is multiplied by zero.
     q, k, v = inputs(rng, 64)
-    unseen, window, segments = slice(32, 64), None, None
-    if name == "window":
-        unseen, window = slice(0, 32), 10
+    unseen, sight, segments = slice(32, 64), {}, None
+    if name in ("window", "chunks"):
+        unseen, sight = slice(0, 32), {"window": 10} if name == "window" else {"chunk_size": 40}
     if name == "segments":
         segments = jnp.repeat(jnp.asarray([[1, 2], [3, 4]], jnp.int32), 32, axis=1)
         unseen = slice(0, 32)
@@ -153,14 +157,14 @@ def test_blocks_that_nobody_sees_are_not_computed(name: str, rng: np.random.Gene
     k, v = k.at[:, unseen].set(jnp.nan), v.at[:, unseen].set(jnp.nan)
 
     def mixed(given: tuple, _: tuple) -> jax.Array:
-        out = blockwise_attention(*given, causal_mask(64, segments), SCALE, window=window, block=BLOCK)
+        out = blockwise_attention(*given, causal_mask(64, segments), SCALE, block=BLOCK, **sight)
         return out[:, judged]
 
     out, dq, _, _ = results(mixed, [q, k, v], ())
     assert np.isfinite(out).all()
     assert np.isfinite(dq[:, judged]).all()
-    seen_later = {"causal": slice(32, 64), "window": slice(16, 48), "segments": slice(0, 32)}[name]
-    out = blockwise_attention(q, k, v, causal_mask(64, segments), SCALE, window=window, block=BLOCK)
+    seen_later = {"causal": slice(32, 64), "segments": slice(0, 32)}.get(name, slice(16, 48))
+    out = blockwise_attention(q, k, v, causal_mask(64, segments), SCALE, block=BLOCK, **sight)
     assert np.isnan(out[:, seen_later]).any()
 
 

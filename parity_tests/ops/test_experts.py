@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
-from jax_transformer.ops.experts.dense import dense_experts
+from jax_transformer.ops.experts.dense import Experts, dense_experts
 from parity_tests.ops.mixtures import (
     KINDS,
     D,
@@ -40,6 +41,22 @@ def test_the_definition_is_a_weighted_sum_over_all_experts(gated: bool, biased: 
     theirs = torch_outcome(lambda x, w, p: dense(x, w, p, torch_activate), x, weights, p)
     np.testing.assert_allclose(ours.outputs, want, **EXACT)
     assert_same(theirs, ours)
+
+
+@pytest.mark.parametrize(("gated", "biased"), KINDS)
+def test_weighed_inputs_go_through_the_experts_whose_weight_is_not_zero(gated: bool, biased: bool, rng: np.random.Generator):
+    x, p = rng.normal(size=(4, D)), parameters(rng, gated, biased)
+    weights = np.where(rng.random((4, E)) < 0.4, 0.0, rng.normal(size=(4, E)))
+    want, one, experts = np.zeros_like(x), jnp.eye(E), Experts(**{name: jnp.asarray(value) for name, value in p.items()})
+    for n, e in zip(*np.nonzero(weights), strict=True):
+        scaled = jnp.asarray(weights[n, e] * x[n : n + 1])
+        want[n] += array(dense_experts(scaled, one[e : e + 1], experts, jax_activate))[0]
+    ours = outcome(lambda x, w, p, _: dense_experts(x, w, p, jax_activate, weigh="input"), x, weights, p, np.zeros(0))
+    dense = operation("torch_reference", "experts.dense.dense_experts")
+    theirs = torch_outcome(lambda x, w, p: dense(x, w, p, torch_activate, weigh="input"), x, weights, p)
+    np.testing.assert_allclose(ours.outputs, want, **EXACT)
+    assert_same(theirs, ours)
+    assert (ours.gradients["weights"] != 0).any()
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,6 +1,6 @@
 """The forms of a mixture that do only the work that is needed: for any load they are the definition."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -8,25 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_transformer.ops.experts.dense import Experts, dense_experts, expert_choice_weights, token_choice_weights
+from jax_transformer.ops.experts.dense import Experts, Weigh, dense_experts, expert_choice_weights, token_choice_weights
 from jax_transformer.ops.experts.grouped import MOST_BLOCKS, chosen_tokens, grouped_experts
 from parity_tests.ops.mixtures import KINDS, D, E, F, Form, assert_same, drawn_choices, jax_activate, outcome, parameters
 from parity_tests.ops.pairs import array
 from parity_tests.ops.sequences import CLOSE
 
 
-def by_token(x: Any, weights: Any, experts: Experts, chosen: Any) -> Any:
+def by_token(x: Any, weights: Any, experts: Experts, chosen: Any, weigh: Weigh = "output") -> Any:
     """The definition for experts that tokens chose."""
-    return dense_experts(x, token_choice_weights(chosen, weights, experts.up.shape[0]), experts, jax_activate)
+    return dense_experts(x, token_choice_weights(chosen, weights, experts.up.shape[0]), experts, jax_activate, weigh=weigh)
 
 
-def by_expert(x: Any, weights: Any, experts: Experts, tokens: Any) -> Any:
+def by_expert(x: Any, weights: Any, experts: Experts, tokens: Any, weigh: Weigh = "output") -> Any:
     """The definition for tokens that experts chose."""
-    return dense_experts(x, expert_choice_weights(tokens, weights, x.shape[0]), experts, jax_activate)
+    return dense_experts(x, expert_choice_weights(tokens, weights, x.shape[0]), experts, jax_activate, weigh=weigh)
 
 
-def taken(x: Any, weights: Any, experts: Experts, tokens: Any) -> Any:
-    return chosen_tokens(x, tokens, weights, experts, jax_activate)
+def taken(x: Any, weights: Any, experts: Experts, tokens: Any, weigh: Weigh = "output") -> Any:
+    return chosen_tokens(x, tokens, weights, experts, jax_activate, weigh=weigh)
 
 
 @cache
@@ -78,6 +78,19 @@ def test_chosen_tokens_give_the_definition_and_its_gradients(n: int, gated: bool
     tokens = np.argsort(rng.random((E, n + 1)), axis=1)[:, : n // 2 + 1]
     x, weights, p = rng.normal(size=(n, D)), rng.normal(size=tokens.shape), parameters(rng, gated, biased)
     assert_same(outcome(taken, x, weights, p, tokens), outcome(by_expert, x, weights, p, tokens))
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_weighed_inputs_give_the_definition_and_its_gradients(biased: bool, rng: np.random.Generator):
+    x, p = rng.normal(size=(23, D)), parameters(rng, True, biased)
+    chosen, tokens = UNEVEN["dropped"](rng), np.argsort(rng.random((E, 24)), axis=1)[:, :12]
+    by_pair = partial(grouped_experts, activate=jax_activate, weigh="input", block=4)
+    for got, want, ids in (
+        (lambda x, w, experts, ids: by_pair(x, ids, w, experts), by_token, chosen),
+        (partial(taken, weigh="input"), by_expert, tokens),
+    ):
+        weights = np.where(rng.random(ids.shape) < 0.1, 0.0, rng.normal(size=ids.shape))
+        assert_same(outcome(got, x, weights, p, ids), outcome(partial(want, weigh="input"), x, weights, p, ids))
 
 
 def test_an_expert_that_nobody_uses_is_not_computed(rng: np.random.Generator):

@@ -6,10 +6,11 @@ import pytest
 from parity_tests.ops.pairs import PACKAGES, agreed, array, operation, tensor
 
 
-def allowed(length: int, segments: np.ndarray | None = None, window: int | None = None) -> np.ndarray:
-    """The causal mask, after checking that both packages have the same."""
+def allowed(length: int, segments: np.ndarray | None = None, kind: str = "causal", **sight: int | None) -> np.ndarray:
+    """The mask of that kind, after checking that both packages have the same."""
     ours, theirs = (
-        array(operation(package, "mask.causal_mask")(length, tensor(package, segments)).allowed(window)) for package in PACKAGES
+        array(operation(package, f"mask.{kind}_mask")(length, tensor(package, segments)).allowed(**sight))
+        for package in PACKAGES
     )
     np.testing.assert_array_equal(theirs, ours)
     return ours
@@ -35,6 +36,21 @@ def test_segments_are_strangers_and_padding_is_nobody():
 def test_a_window_ends_with_its_segment():
     seen = allowed(6, np.array([[1, 1, 2, 2, 2, 2]], np.int32), window=2)[0]
     assert [np.flatnonzero(row).tolist() for row in seen] == [[0], [0, 1], [2], [2, 3], [3, 4], [4, 5]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7, 8, 100])
+@pytest.mark.parametrize("kind", ["causal", "bidirectional"])
+def test_a_token_sees_its_own_chunk_alone(kind: str, size: int):
+    for t, row in enumerate(allowed(7, kind=kind, chunk_size=size)[0]):
+        first = t - t % size
+        np.testing.assert_array_equal(
+            np.flatnonzero(row), np.arange(first, t + 1 if kind == "causal" else min(first + size, 7))
+        )
+
+
+def test_chunks_are_counted_from_the_beginning_of_a_segment():
+    seen = allowed(7, np.array([[0, 1, 1, 1, 2, 2, 2]], np.int32), chunk_size=2)[0]
+    assert [np.flatnonzero(row).tolist() for row in seen] == [[], [1], [1, 2], [3], [4], [4, 5], [6]]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -128,6 +128,14 @@ def test_of_equal_scores_the_lower_id_wins(rule: str, package: str):
         np.testing.assert_array_equal(experts, [[0, 1, 2, 3]] * 2 + [[11, 0, 1, 2]])
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_sigmoids_that_round_to_one_are_told_apart_by_their_logits(package: str):
+    logits = tensor(package, np.array([[30.0, 50.0, 20.0, 40.0]]), "float32")
+    routing = operation(package, "routing.sigmoid_top_k")(logits, 2, renormalize=False)
+    np.testing.assert_array_equal(array(routing.experts), [[1, 3]])
+    np.testing.assert_array_equal(array(routing.weights), [[1.0, 1.0]])
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_gradients_are_the_same_and_the_bias_has_none(rule: str, rng: np.random.Generator):
     logits, bias, ways = rng.normal(size=(9, E)), drawn_bias(rng), [rng.normal(size=(9, n)) for n in (K, E)]

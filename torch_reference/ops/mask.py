@@ -22,17 +22,20 @@ class Mask:
     causal: bool = True
     """Whether a token sees only what is not later than itself."""
 
-    def allowed(self, window: int | None = None, sink_tokens: int = 0) -> Bool[Tensor, "#B T S"]:
-        """True where query t may see key s: same segment, if causal not later, and inside the window.
+    def allowed(self, window: int | None = None, sink_tokens: int = 0, chunk_size: int | None = None) -> Bool[Tensor, "#B T S"]:
+        """True where query t may see key s: same segment, if causal not later, inside the window and in its chunk.
 
         The window is ``0 <= q_position - k_position < window`` if causal, else ``|q_position - k_position| <= window``; the
-        first ``sink_tokens`` positions of a segment are seen from beyond it.
+        first ``sink_tokens`` positions of a segment are seen from beyond it. The chunk of a position is
+        ``position // chunk_size``.
         """
         distance = -self.offsets()
         seen = distance >= 0 if self.causal else torch.ones_like(distance, dtype=torch.bool)
         if window is not None:
             near = distance < window if self.causal else torch.abs(distance) <= window
             seen = seen & (near | (self.k_positions[:, None, :] < sink_tokens))
+        if chunk_size is not None:
+            seen = seen & (self.k_positions[:, None, :] // chunk_size == self.q_positions[:, :, None] // chunk_size)
         if self.q_segments is not None and self.k_segments is not None:
             seen = seen & self._same_segment()
         return seen

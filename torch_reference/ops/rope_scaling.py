@@ -45,11 +45,11 @@ def llama3(frequencies: np.ndarray, factor: float, original_length: int, bounds:
     """Llama 3.1's (https://arxiv.org/abs/2407.21783): by the turns ``original_length / wavelength``.
 
     ``bounds`` are turns, the lower first: pairs below them are divided by ``factor``, pairs above are kept, and between the
-    blend is linear in the turns.
+    blend is linear in the turns. Equal bounds leave no room for it.
     """
     low, high = bounds
     turns = original_length * frequencies / (2 * math.pi)
-    fast = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    fast = np.clip((turns - low) / (high - low), 0.0, 1.0) if high > low else np.where(turns >= low, 1.0, 0.0)
     return frequencies / factor * (1.0 - fast) + frequencies * fast
 
 

@@ -130,6 +130,12 @@ class AfterFirst:
         return {"first_k_dense_replace": (*flags, True).index(True)}
 
 
+def step_of(flags: list[bool]) -> int | None:
+    """The step at which every such layer is a mixture, counted from 1, and no other; None where there is none."""
+    steps = range(1, len(flags) + 1)
+    return next((step for step in steps if flags == [(layer + 1) % step == 0 for layer in range(len(flags))]), None)
+
+
 class EveryStep:
     """Every ``decoder_sparse_step``-th layer, except for ``mlp_only_layers`` (Qwen)."""
 
@@ -140,10 +146,9 @@ class EveryStep:
 
     def write(self, flags: list[bool]) -> dict[str, Any]:
         """The step alone where it suffices, else a list."""
-        for step in range(1, len(flags) + 1):
-            if flags == [(layer + 1) % step == 0 for layer in range(len(flags))]:
-                return {"decoder_sparse_step": step, "mlp_only_layers": []}
-        return {"decoder_sparse_step": 1, "mlp_only_layers": [layer for layer, sparse in enumerate(flags) if not sparse]}
+        step = step_of(flags)
+        dense = [layer for layer, sparse in enumerate(flags) if not sparse]
+        return {"decoder_sparse_step": step or 1, "mlp_only_layers": [] if step else dense}
 
 
 class Interval:

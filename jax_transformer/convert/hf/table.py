@@ -41,6 +41,7 @@ from jax_transformer.convert.hf.hunyuan import HUNYUAN
 from jax_transformer.convert.hf.hunyuan_moe import HUNYUAN_MOE
 from jax_transformer.convert.hf.jais2 import JAIS2
 from jax_transformer.convert.hf.llama import LLAMA
+from jax_transformer.convert.hf.llama4 import LLAMA4
 from jax_transformer.convert.hf.minimax_m2 import MINIMAX_M2
 from jax_transformer.convert.hf.ministral import MINISTRAL
 from jax_transformer.convert.hf.ministral3 import MINISTRAL3
@@ -151,6 +152,7 @@ FAMILY: dict[str, Family] = {
         HUNYUAN_MOE,
         FLEX_OLMO,
         MINIMAX_M2,
+        LLAMA4,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""

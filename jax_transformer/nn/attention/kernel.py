@@ -50,6 +50,11 @@ class _Task:
         return getattr(self.config, "sink_tokens", 0)
 
     @property
+    def chunk_size(self) -> int | None:
+        """Nor chunks."""
+        return getattr(self.config, "chunk_size", None)
+
+    @property
     def shape(self) -> dict[str, Any]:
         """What scores become before the softmax."""
         return {"softcap": getattr(self.config, "softcap", None), "bias": self.bias, "sinks": self.sinks}
@@ -97,16 +102,15 @@ def _choice(task: _Task, length: int, keys: int) -> config.Form:
 def _reference(task: _Task, q: Array, k: Array, v: Array) -> Array:
     shape, mask = task.shape, task.mask
     shape["bias"] = None if task.bias is None else task.bias.at(mask.offsets())
-    allowed = mask.allowed(task.window, task.sink_tokens)
+    allowed = mask.allowed(task.window, task.sink_tokens, task.chunk_size)
     mixed, probabilities = softmax_attention(q, k, v, allowed, task.config.score_scale, **shape, drop=task.drop)
     task.tap("probabilities", probabilities)
     return mixed
 
 
 def _blockwise(task: _Task, q: Array, k: Array, v: Array) -> Array:
-    return blockwise_attention(
-        q, k, v, task.mask, task.config.score_scale, window=task.window, sink_tokens=task.sink_tokens, **task.shape
-    )
+    sight = {"window": task.window, "sink_tokens": task.sink_tokens, "chunk_size": task.chunk_size}
+    return blockwise_attention(q, k, v, task.mask, task.config.score_scale, **sight, **task.shape)
 
 
 def _whole(compute: Callable[[_Task, Array, Array, Array], Array]) -> Callable[[_Task, Array, Array, Array], Array]:

@@ -25,7 +25,7 @@ the matmuls that it saves, as measured on CPU."""
 
 
 class Moe(nnx.Module):
-    """``sum_e w_e(x) expert_e(x) + sigmoid(g(x)) shared(x)``.
+    """``sum_e w_e(x) expert_e(x) + sigmoid(g(x)) shared(x)``, or with ``expert_e(w_e(x) x)`` in the sum.
 
     The router computes in float32 at least. Padding goes to no expert: its routed sum is 0.
     """
@@ -64,13 +64,13 @@ class Moe(nnx.Module):
     def _mix(self, x: Float[Array, "n D"], routed: Routed) -> Float[Array, "n D"]:
         """The weighted sum of the experts, by the implementation that the config names."""
         parameters, activate, count = self.experts.parameters_in(x.dtype), self.experts.activate, self.config.num_experts
-        kind = self.config.implementation
+        kind, weigh = self.config.implementation, self.config.weigh
         if kind == "auto":
             small, full = x.shape[0] * parameters.up.size <= DENSE_WORK, routed.chosen.size >= x.shape[0] * count
             kind = "dense" if small or full else "grouped"
         if kind == "dense":
-            return dense_experts(x, routed.dense(x.shape[0], count), parameters, activate)
+            return dense_experts(x, routed.dense(x.shape[0], count), parameters, activate, weigh=weigh)
         if routed.by_expert:
-            return chosen_tokens(x, routed.chosen, routed.weights, parameters, activate)
+            return chosen_tokens(x, routed.chosen, routed.weights, parameters, activate, weigh=weigh)
         fast = megablox_experts if kind == "megablox" else grouped_experts
-        return fast(x, routed.chosen, routed.weights, parameters, activate)
+        return fast(x, routed.chosen, routed.weights, parameters, activate, weigh=weigh)

@@ -29,8 +29,8 @@ class _Form:
 
     scale: float
     causal: bool
-    window: int | None
-    sink_tokens: int
+    sight: tuple[int | None, int, int | None]
+    """Window, sink tokens and chunk."""
     softcap: float | None
     bias: Callable[..., Array] | None
     block: int
@@ -45,22 +45,23 @@ def blockwise_attention(
     *,
     window: int | None = None,
     sink_tokens: int = 0,
+    chunk_size: int | None = None,
     softcap: float | None = None,
     bias: OffsetBias | None = None,
     sinks: Float[Array, " N"] | None = None,
     block: int = 256,
 ) -> Float[Array, "B T N V"]:
-    """``softmax_attention`` with ``mask.allowed(window, sink_tokens)``, in memory of ``T + S`` rather than ``T * S``.
+    """``softmax_attention`` of ``mask.allowed(window, sink_tokens, chunk_size)``, in memory of ``T + S`` rather than ``T * S``.
 
     Queries and keys are taken ``block`` at a time or a little less. Blocks of keys that no query of a block can see, as the
-    bounds of their positions and segments tell, are skipped: half of them if causal, most of them behind a window. There are
-    gradients to queries, keys, values, sinks and the parameters of the bias (these add up in their own dtype), once and in
-    reverse mode only.
+    bounds of their positions and segments tell, are skipped: half of them if causal, most of them behind a window or in other
+    chunks. There are gradients to queries, keys, values, sinks and the parameters of the bias (these add up in their own
+    dtype), once and in reverse mode only.
     """
     told = mask.q_segments is not None and mask.k_segments is not None
     segments = (mask.q_segments, mask.k_segments) if told else (None, None)
     function, parameters = (None, ()) if bias is None else (bias.function, bias.parameters)
-    form = _Form(scale, mask.causal, window, sink_tokens, softcap, function, block)
+    form = _Form(scale, mask.causal, (window, sink_tokens, chunk_size), softcap, function, block)
     return _attend(form, (q, k, v, sinks, parameters), ((mask.q_positions, segments[0]), (mask.k_positions, segments[1])))
 
 
@@ -83,7 +84,7 @@ def _forward(form: _Form, inputs: Inputs, marks: tuple[Marks, Marks]) -> tuple[A
             highest, total, mixed = so_far
             k, v, marks = _at(keys, seen_by_own[n])
             mask = _mask(form, own_marks, marks)
-            seen = mask.allowed(form.window, form.sink_tokens)[:, None]
+            seen = mask.allowed(*form.sight)[:, None]
             scores = jnp.where(seen, _shaped(form, mask, _products(own, k) * form.scale, parameters), lowest)
             higher = jnp.maximum(highest, jnp.max(scores, axis=-1))
             # A query that has seen no key yet has the lowest number as its highest score, and a difference of zero.
@@ -120,7 +121,7 @@ def _backward(form: _Form, saved: tuple, gradient: Float[Array, "B T N V"]) -> t
             k, v, marks = _at(keys, seen_by_own[n])
             mask = _mask(form, own_marks, marks)
             scores, pull = jax.vjp(partial(_shaped, form, mask), _products(own, k) * form.scale, parameters)
-            seen = mask.allowed(form.window, form.sink_tokens)[:, None]
+            seen = mask.allowed(*form.sight)[:, None]
             weights = jnp.where(seen, jnp.exp(scores - log_sum[..., None]), 0.0)
             dproducts, more = pull(weights * (_products(gradient, v) - mean[..., None]))
             dproducts = (dproducts * form.scale).astype(q.dtype)
@@ -163,10 +164,12 @@ def _live(form: _Form, q_marks: Marks, k_marks: Marks) -> Bool[Array, "q_blocks 
     (q_low, q_high), (k_low, k_high) = _bounds(q_marks[0], q_marks[1]), _bounds(k_marks[0], k_marks[1])
     q_low, q_high, k_low, k_high = q_low[:, None], q_high[:, None], k_low[None], k_high[None]
     live = k_low <= q_high if form.causal else jnp.ones_like(k_low <= q_high)
-    if form.window is not None:
-        near = q_low < k_high + form.window if form.causal else q_low <= k_high + form.window
-        near = near if form.causal else near & (k_low <= q_high + form.window)
-        live = live & (near | (k_low < form.sink_tokens))
+    window, sink_tokens, chunk_size = form.sight
+    if window is not None:
+        near = q_low < k_high + window if form.causal else (q_low <= k_high + window) & (k_low <= q_high + window)
+        live = live & (near | (k_low < sink_tokens))
+    if chunk_size is not None:
+        live = live & (q_low // chunk_size <= k_high // chunk_size) & (k_low // chunk_size <= q_high // chunk_size)
     if q_marks[1] is not None and k_marks[1] is not None:
         (q_low, q_high), (k_low, k_high) = _bounds(q_marks[1], q_marks[1]), _bounds(k_marks[1], k_marks[1])
         live = live & (q_low[:, None] <= k_high[None]) & (k_low[None] <= q_high[:, None])

@@ -1,13 +1,16 @@
 """A mixture of experts as it is defined: every expert on every token, and a weighted sum that is 0 for most of them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_transformer.ops.precision import at_least_float32, matmul_precision
+
+Weigh = Literal["output", "input"]
+"""What the weight of an expert multiplies."""
 
 
 class Experts(NamedTuple):
@@ -27,16 +30,29 @@ class Experts(NamedTuple):
 
 
 def dense_experts(
-    x: Float[Array, "n D"], weights: Float[Array, "n E"], experts: Experts, activate: Callable[..., Any]
+    x: Float[Array, "n D"],
+    weights: Float[Array, "n E"],
+    experts: Experts,
+    activate: Callable[..., Any],
+    *,
+    weigh: Weigh = "output",
 ) -> Float[Array, "n D"]:
     """``y_n = sum_e weights[n, e] expert_e(x_n)``; each expert in the dtype of ``x``, the sum in float32 at least.
 
-    ``activate`` is given ``gate(x), up(x)``, or ``up(x)`` where there is no gate.
+    For ``weigh`` "input" it is the sum of ``expert_e(weights[n, e] x_n)`` over the experts whose weight is not 0. ``activate``
+    is given ``gate(x), up(x)``, or ``up(x)`` where there is no gate.
     """
     wide = at_least_float32(x.dtype)
-    outputs = all_experts(jnp.broadcast_to(x[None], (weights.shape[1], *x.shape)), experts, activate)
-    mixed = jnp.einsum("nE,EnD->nD", weights.astype(wide), outputs.astype(wide), precision=matmul_precision(wide))
+    inputs = jnp.broadcast_to(x[None], (weights.shape[1], *x.shape))
+    inputs, factors = (inputs, weights) if weigh == "output" else (scaled(inputs, weights.T), weights != 0)
+    outputs = all_experts(inputs, experts, activate)
+    mixed = jnp.einsum("nE,EnD->nD", factors.astype(wide), outputs.astype(wide), precision=matmul_precision(wide))
     return mixed.astype(x.dtype)
+
+
+def scaled(x: Float[Array, "*B D"], weights: Float[Array, "*B"]) -> Float[Array, "*B D"]:
+    """Each token times its weight, in float32 at least, and cast back."""
+    return (x.astype(at_least_float32(x.dtype)) * weights[..., None]).astype(x.dtype)
 
 
 def all_experts(x: Float[Array, "E C D"], experts: Experts, activate: Callable[..., Any]) -> Float[Array, "E C D"]:

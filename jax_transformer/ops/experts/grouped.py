@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_transformer.ops.experts.dense import Experts, all_experts
+from jax_transformer.ops.experts.dense import Experts, Weigh, all_experts, scaled
 from jax_transformer.ops.precision import at_least_float32, matmul_precision
 from jax_transformer.ops.routing import expert_places
 
@@ -53,6 +53,7 @@ def grouped_experts(
     experts: Experts,
     activate: Callable[..., Any],
     *,
+    weigh: Weigh = "output",
     block: int | None = None,
 ) -> Float[Array, "n D"]:
     """``dense_experts`` with ``token_choice_weights``, in time of ``n k`` rows and fewer than ``block`` more per expert used.
@@ -64,6 +65,9 @@ def grouped_experts(
     sizes = _sizes(num_tokens * k, num_experts, block)
     pieces = _pieces(chosen, num_experts, sizes)
     rows = _take(x, pieces.pairs // k, pieces.slots)
+    if weigh == "input":
+        rows = scaled(rows, weights.reshape(-1).at[pieces.pairs].get(mode="fill", fill_value=0))
+        weights = weights != 0
     outputs = experts.apply(rows, activate, partial(_linear, pieces, sizes))
     outputs = _take(outputs, pieces.slots, pieces.pairs[:, None])
     return jnp.sum(weights.astype(wide)[..., None] * outputs.astype(wide), axis=1).astype(x.dtype)
@@ -75,11 +79,15 @@ def chosen_tokens(
     weights: Float[Array, "E C"],
     experts: Experts,
     activate: Callable[..., Any],
+    *,
+    weigh: Weigh = "output",
 ) -> Float[Array, "n D"]:
     """``dense_experts`` with ``expert_choice_weights``, in time of ``E C`` rows. The token ``n`` is none."""
     wide = at_least_float32(x.dtype)
-    outputs = all_experts(x.at[tokens].get(mode="fill", fill_value=0), experts, activate)
-    added = weights.astype(wide)[..., None] * outputs.astype(wide)
+    inputs = x.at[tokens].get(mode="fill", fill_value=0)
+    inputs, factors = (inputs, weights) if weigh == "output" else (scaled(inputs, weights), weights != 0)
+    outputs = all_experts(inputs, experts, activate)
+    added = factors.astype(wide)[..., None] * outputs.astype(wide)
     return jnp.zeros(x.shape, wide).at[tokens].add(added, mode="drop").astype(x.dtype)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_transformer.config.errors import ConfigError
-from jax_transformer.ops.experts.dense import Experts
+from jax_transformer.ops.experts.dense import Experts, Weigh, scaled
 from jax_transformer.ops.precision import at_least_float32
 
 TILE = 128
@@ -23,6 +23,7 @@ def megablox_experts(
     experts: Experts,
     activate: Callable[..., Any],
     *,
+    weigh: Weigh = "output",
     interpret: bool = False,
 ) -> Float[Array, "n D"]:
     """``dense_experts`` with ``token_choice_weights``: rows sorted by expert, and one kernel over all of them.
@@ -41,6 +42,9 @@ def megablox_experts(
     owners = jnp.minimum(pairs[order], num_experts - 1)
     sizes = jnp.bincount(owners, length=num_experts).astype(jnp.int32)
     rows = x.at[order // k].get(mode="fill", fill_value=0)
+    if weigh == "input":
+        rows = scaled(rows, weights.reshape(-1).at[order].get(mode="fill", fill_value=0))
+        weights = weights != 0
     outputs = experts.apply(rows, activate, partial(_linear, owners, sizes, interpret))
     slots = jnp.argsort(order)[: num_tokens * k].reshape(num_tokens, k)
     kept = jnp.where(chosen < num_experts, weights.astype(wide), 0.0)

@@ -41,6 +41,11 @@ class _Task:
         return getattr(self.config, "sink_tokens", 0)
 
     @property
+    def chunk_size(self) -> int | None:
+        """Nor chunks."""
+        return getattr(self.config, "chunk_size", None)
+
+    @property
     def shape(self) -> dict[str, Any]:
         """What scores become before the softmax."""
         return {"softcap": getattr(self.config, "softcap", None), "bias": self.bias, "sinks": self.sinks}
@@ -74,7 +79,7 @@ def attend(
 def _reference(task: _Task, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     shape, mask = task.shape, task.mask
     shape["bias"] = None if task.bias is None else task.bias.at(mask.offsets())
-    allowed = mask.allowed(task.window, task.sink_tokens)
+    allowed = mask.allowed(task.window, task.sink_tokens, task.chunk_size)
     mixed, probabilities = softmax_attention(q, k, v, allowed, task.config.score_scale, **shape, drop=task.drop)
     task.tap("probabilities", probabilities)
     return mixed

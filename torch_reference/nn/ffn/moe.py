@@ -19,7 +19,7 @@ from torch_reference.ops.precision import at_least_float32
 
 
 class Moe(nn.Module):
-    """``sum_e w_e(x) expert_e(x) + sigmoid(g(x)) shared(x)``.
+    """``sum_e w_e(x) expert_e(x) + sigmoid(g(x)) shared(x)``, or with ``expert_e(w_e(x) x)`` in the sum.
 
     The router computes in float32 at least. Padding goes to no expert: its routed sum is 0. Every expert is computed for every
     token, whatever the ``implementation``.
@@ -46,7 +46,8 @@ class Moe(nn.Module):
         routed, usage = route(c, logits, self.choice_bias, None if segments is None else segments.reshape(-1) != 0)
         weights = routed.dense(*logits.shape)
         tap("weights", weights.reshape(*x.shape[:2], -1))
-        y = dense_experts(tokens, weights, self.experts.parameters_in(x.dtype), self.experts.activate).reshape(x.shape)
+        parameters = self.experts.parameters_in(x.dtype)
+        y = dense_experts(tokens, weights, parameters, self.experts.activate, weigh=c.weigh).reshape(x.shape)
         tap("routed", y)
         if self.shared is not None:
             shared, _ = self.shared(x, context, tap=tap.child("shared"))

@@ -1,13 +1,16 @@
 """A mixture of experts as it is defined: every expert on every token, and a weighted sum that is 0 for most of them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from torch_reference.ops.precision import at_least_float32
+
+Weigh = Literal["output", "input"]
+"""What the weight of an expert multiplies."""
 
 
 class Experts(NamedTuple):
@@ -29,16 +32,29 @@ class Experts(NamedTuple):
 
 
 def dense_experts(
-    x: Float[Tensor, "n D"], weights: Float[Tensor, "n E"], experts: Experts, activate: Callable[..., Any]
+    x: Float[Tensor, "n D"],
+    weights: Float[Tensor, "n E"],
+    experts: Experts,
+    activate: Callable[..., Any],
+    *,
+    weigh: Weigh = "output",
 ) -> Float[Tensor, "n D"]:
     """``y_n = sum_e weights[n, e] expert_e(x_n)``; each expert in the dtype of ``x``, the sum in float32 at least.
 
-    ``activate`` is given ``gate(x), up(x)``, or ``up(x)`` where there is no gate.
+    For ``weigh`` "input" it is the sum of ``expert_e(weights[n, e] x_n)`` over the experts whose weight is not 0. ``activate``
+    is given ``gate(x), up(x)``, or ``up(x)`` where there is no gate.
     """
     wide = at_least_float32(x.dtype)
-    outputs = all_experts(x[None].expand(weights.shape[1], *x.shape), experts, activate)
-    mixed = torch.einsum("nE,EnD->nD", weights.to(wide), outputs.to(wide))
+    inputs = x[None].expand(weights.shape[1], *x.shape)
+    inputs, factors = (inputs, weights) if weigh == "output" else (scaled(inputs, weights.T), weights != 0)
+    outputs = all_experts(inputs, experts, activate)
+    mixed = torch.einsum("nE,EnD->nD", factors.to(wide), outputs.to(wide))
     return mixed.to(x.dtype)
+
+
+def scaled(x: Float[Tensor, "*B D"], weights: Float[Tensor, "*B"]) -> Float[Tensor, "*B D"]:
+    """Each token times its weight, in float32 at least, and cast back."""
+    return (x.to(at_least_float32(x.dtype)) * weights[..., None]).to(x.dtype)
 
 
 def all_experts(x: Float[Tensor, "E C D"], experts: Experts, activate: Callable[..., Any]) -> Float[Tensor, "E C D"]:
