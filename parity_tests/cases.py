@@ -182,6 +182,12 @@ def _placement_cases() -> dict[str, c.Model]:
     return {
         **{f"placement_{place}": decoder(block(placement=place), num_layers=2, final_norm=None) for place in places},
         "placement_parallel": decoder(block(parallel="shared"), block(parallel="separate", residual_scale=0.6), num_layers=3),
+        "placement_no_attention_norm": decoder(
+            block(attention_norm=False, placement="sandwich"),
+            block(attention_norm=False, parallel="separate"),
+            stack={"first": (block(attention_norm=False),)},
+            num_layers=4,
+        ),
     }
 
 
@@ -192,6 +198,12 @@ def _embedding_cases() -> dict[str, c.Model]:
         "embedding_factorised": decoder(embedding=factorised, head=c.Head(scale=0.3)),
         "embedding_factorised_untied": decoder(embedding=factorised, head=c.Head(tied=False, scale=1.4, softcap=2.0)),
         "embedding_types": decoder(embedding=typed),
+        "head_transform": decoder(
+            embedding=factorised, head=c.Head(transform=c.Transform(activation="relu", norm=RMS, bias=False), softcap=2.0)
+        ),
+        "head_transform_untied": decoder(
+            embedding=factorised, head=c.Head(transform=c.Transform(norm=LAYER), tied=False, bias=True)
+        ),
     }
 
 
@@ -234,6 +246,9 @@ def _architecture_cases() -> dict[str, c.Model]:
         },
         "encoder_plain_mlm": encoder(block(), head=c.MlmHead(transform=False)),
         "encoder_plain_scores": encoder(block(), head=c.ClassifierHead(num_classes=4, dense=None, bias=False)),
+        "encoder_normed_scores": encoder(
+            block(), head=c.ClassifierHead(num_classes=4, dense="gelu_erf", dense_bias=False, norm=LAYER)
+        ),
         "encoder_decoder_t5": encoder_decoder(*halves, head=c.Head(scale=0.3)),
         "encoder_decoder_rich": encoder_decoder(tower(block(), num_layers=3), sandwich, share_embedding=False),
         "encoder_decoder_untied": encoder_decoder(

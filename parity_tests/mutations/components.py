@@ -86,6 +86,10 @@ def _mixers() -> list[Mutation]:
         ("ClampedGlu", f"{_FIRST}.ffn.expansion_factor", 1.6, _STRUCTURE),
         ("ClampedGlu", f"{_FIRST}.ffn.multiple_of", 5, _STRUCTURE),
         ("Stack", "stack.hybrid_ratio", 1, _STRUCTURE),
+        ("Block", "stack.first.0.attention_norm", True, _STRUCTURE),
+        ("Transform", "head.transform.activation", "gelu_tanh", "forward logits"),
+        ("Transform", "head.transform.bias", False, _STRUCTURE),
+        ("Head", "head.transform", None, _STRUCTURE),
         ("Sinusoidal", "embedding.position.base", 31.0, "forward embed"),
         ("Sinusoidal", "embedding.position.layout", "halves", "forward embed"),
         ("Sinusoidal", "embedding.position.denominator", "half_minus_one", "forward embed"),
@@ -146,6 +150,8 @@ def _encoders() -> list[Mutation]:
         ("ClassifierHead", "head.pool", "mean", "forward logits", " mean"),
         ("ClassifierHead", "head.dense", "relu", "forward logits"),
         ("ClassifierHead", "head.dense", None, _STRUCTURE, " dropped"),
+        ("ClassifierHead", "head.dense_bias", False, _STRUCTURE),
+        ("ClassifierHead", "head.norm", None, _STRUCTURE),
         ("ClassifierHead", "head.bias", False, _STRUCTURE),
     ]
     return [*(on_field("bert", *row) for row in bert), *(on_field("classifier", *row) for row in classifier)]

@@ -46,6 +46,7 @@ from jax_transformer.convert.hf.ministral import MINISTRAL
 from jax_transformer.convert.hf.ministral3 import MINISTRAL3
 from jax_transformer.convert.hf.mistral import MISTRAL
 from jax_transformer.convert.hf.mixtral import MIXTRAL
+from jax_transformer.convert.hf.modernbert import MODERNBERT, MODERNBERT_DECODER
 from jax_transformer.convert.hf.mpt import MPT
 from jax_transformer.convert.hf.nanochat import NANOCHAT
 from jax_transformer.convert.hf.nemotron import NEMOTRON
@@ -151,6 +152,8 @@ FAMILY: dict[str, Family] = {
         HUNYUAN_MOE,
         FLEX_OLMO,
         MINIMAX_M2,
+        MODERNBERT,
+        MODERNBERT_DECODER,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""
