@@ -17,6 +17,7 @@ from parity_tests.builders import (
     mla,
     tower,
 )
+from parity_tests.embedding_cases import embedding_cases
 from parity_tests.expert_cases import expert_cases
 from parity_tests.forms import form_cases
 from parity_tests.linear_time import linear_time_cases
@@ -36,7 +37,7 @@ def enumerate_cases() -> dict[str, c.Model]:
         **expert_cases(),
         **_norm_cases(),
         **_placement_cases(),
-        **_embedding_cases(),
+        **embedding_cases(),
         **_model_cases(),
         **_architecture_cases(),
     }
@@ -187,22 +188,6 @@ def _placement_cases() -> dict[str, c.Model]:
             block(attention_norm=False, parallel="separate"),
             stack={"first": (block(attention_norm=False),)},
             num_layers=4,
-        ),
-    }
-
-
-def _embedding_cases() -> dict[str, c.Model]:
-    factorised = c.Embedding(dim=7, scale="sqrt_dim", norm=LAYER, projection_bias=True)
-    typed = c.Embedding(scale=1.7, num_token_types=3, norm=c.RMSNorm(weight="none"))
-    return {
-        "embedding_factorised": decoder(embedding=factorised, head=c.Head(scale=0.3)),
-        "embedding_factorised_untied": decoder(embedding=factorised, head=c.Head(tied=False, scale=1.4, softcap=2.0)),
-        "embedding_types": decoder(embedding=typed),
-        "head_transform": decoder(
-            embedding=factorised, head=c.Head(transform=c.Transform(activation="relu", norm=RMS, bias=False), softcap=2.0)
-        ),
-        "head_transform_untied": decoder(
-            embedding=factorised, head=c.Head(transform=c.Transform(norm=LAYER), tied=False, bias=True)
         ),
     }
 

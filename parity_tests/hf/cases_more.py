@@ -72,7 +72,8 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "modernbert-decoder, untied": ("modernbert-decoder", PADDED | BIASED | UNTIED | TURNED | {"num_hidden_layers": 4}),
     "modernbert-decoder, relu": (
         "modernbert-decoder",
-        PADDED | {"global_attn_every_n_layers": 1, "local_attention": 128, "decoder_bias": False}
+        PADDED
+        | {"global_attn_every_n_layers": 1, "local_attention": 128, "decoder_bias": False}
         | {"classifier_activation": "relu", "norm_eps": 1e-3, "num_hidden_layers": 2},
     ),
     "nanochat": ("nanochat", SMALL | WIDE | {"rms_norm_eps": 1e-3}),

@@ -86,14 +86,20 @@ def _mixers() -> list[Mutation]:
         ("ClampedGlu", f"{_FIRST}.ffn.expansion_factor", 1.6, _STRUCTURE),
         ("ClampedGlu", f"{_FIRST}.ffn.multiple_of", 5, _STRUCTURE),
         ("Stack", "stack.hybrid_ratio", 1, _STRUCTURE),
-        ("Block", "stack.first.0.attention_norm", True, _STRUCTURE),
-        ("Transform", "head.transform.activation", "gelu_tanh", "forward logits"),
-        ("Transform", "head.transform.bias", False, _STRUCTURE),
-        ("Head", "head.transform", None, _STRUCTURE),
         ("Sinusoidal", "embedding.position.base", 31.0, "forward embed"),
         ("Sinusoidal", "embedding.position.layout", "halves", "forward embed"),
         ("Sinusoidal", "embedding.position.denominator", "half_minus_one", "forward embed"),
         ("Sinusoidal", "embedding.position.offset", 0, "forward embed"),
+    ]
+    return [on_field("mixers", *row) for row in wrong]
+
+
+def _ends() -> list[Mutation]:
+    wrong = [
+        ("Block", "stack.first.0.attention_norm", True, _STRUCTURE),
+        ("Transform", "head.transform.activation", "gelu_tanh", "forward logits"),
+        ("Transform", "head.transform.bias", False, _STRUCTURE),
+        ("Head", "head.transform", None, _STRUCTURE),
     ]
     return [on_field("mixers", *row) for row in wrong]
 
@@ -179,4 +185,4 @@ def _encoder_decoders() -> list[Mutation]:
     return [on_field("seq2seq", *row) for row in wrong]
 
 
-COMPONENT_MUTATIONS = [*_scores(), *_around(), *_mixers(), *_ropes(), *_encoders(), *_encoder_decoders()]
+COMPONENT_MUTATIONS = [*_scores(), *_around(), *_mixers(), *_ends(), *_ropes(), *_encoders(), *_encoder_decoders()]

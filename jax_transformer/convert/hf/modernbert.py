@@ -90,7 +90,10 @@ class Labels:
     def write(self, flat: Flat) -> dict[str, Any]:
         """The names that transformers gives to classes without any."""
         names = [f"LABEL_{number}" for number in range(flat["head.num_classes"])]
-        return {"id2label": {str(i): name for i, name in enumerate(names)}, "label2id": {name: i for i, name in enumerate(names)}}
+        return {
+            "id2label": {str(i): name for i, name in enumerate(names)},
+            "label2id": {name: i for i, name in enumerate(names)},
+        }
 
 
 class Padding:
