@@ -79,6 +79,14 @@ def test_half_of_an_odd_window_is_rounded_down(name: str, tmp_path: Path, monkey
     assert errors[7] < 2e-5 < 1e-2 < min(errors[5], errors[8])
 
 
+IDLE = "classifier_pooling deterministic_flash_attn layer_norm_eps position_embedding_type reference_compile sparse_prediction"
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_keys_of_released_files_that_do_nothing_are_read_over(name: str):
+    assert read(name, **dict.fromkeys(IDLE.split(), "mean")) == read(name)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two windows": ({"sliding_window": 4}, "sliding_window=4 is not half of local_attention=6"),
     "no window": ({"local_attention": None}, "window"),

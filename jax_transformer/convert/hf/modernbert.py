@@ -156,7 +156,12 @@ NAMES = {"attn_norm": "attn_norm", "attn.Wo": "attn.o_proj", "mlp_norm": "ffn_no
 ROWS = modules(LAYER, NAMES) + fused(f"{LAYER}mlp.Wi", ("ffn.gate_proj", "ffn.up_proj"), Fuse())
 HEAD = {"dense": "head.dense", "norm": "head.norm"}
 TABLE = ("decoder.weight", "model.embeddings.tok_embeddings.weight")
-HARMLESS = "cls_token_id initializer_cutoff_factor layer_norm_eps position_embedding_type"
+HARMLESS = (
+    "classifier_pooling cls_token_id decoder_bias deterministic_flash_attn initializer_cutoff_factor layer_norm_eps "
+    "position_embedding_type reference_compile repad_logits_with_grad sparse_pred_ignore_index sparse_prediction "
+    "tie_word_embeddings"
+)
+"""What does nothing in one of the two, or for one of its heads, is in its files all the same."""
 
 MODERNBERT = Family(
     name="modernbert",
@@ -170,8 +175,7 @@ MODERNBERT = Family(
     ),
     prefix="model.",
     head=TABLE,
-    harmless=f"{HARMLESS} classifier_pooling decoder_bias deterministic_flash_attn reference_compile repad_logits_with_grad "
-    "sparse_pred_ignore_index sparse_prediction tie_word_embeddings",
+    harmless=HARMLESS,
 )
 
 MODERNBERT_DECODER = Family(
