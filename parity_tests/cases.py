@@ -17,6 +17,7 @@ from parity_tests.builders import (
     mla,
     tower,
 )
+from parity_tests.embedding_cases import embedding_cases
 from parity_tests.expert_cases import expert_cases
 from parity_tests.forms import form_cases
 from parity_tests.linear_time import linear_time_cases
@@ -36,7 +37,7 @@ def enumerate_cases() -> dict[str, c.Model]:
         **expert_cases(),
         **_norm_cases(),
         **_placement_cases(),
-        **_embedding_cases(),
+        **embedding_cases(),
         **_model_cases(),
         **_architecture_cases(),
     }
@@ -184,16 +185,12 @@ def _placement_cases() -> dict[str, c.Model]:
     return {
         **{f"placement_{place}": decoder(block(placement=place), num_layers=2, final_norm=None) for place in places},
         "placement_parallel": decoder(block(parallel="shared"), block(parallel="separate", residual_scale=0.6), num_layers=3),
-    }
-
-
-def _embedding_cases() -> dict[str, c.Model]:
-    factorised = c.Embedding(dim=7, scale="sqrt_dim", norm=LAYER, projection_bias=True)
-    typed = c.Embedding(scale=1.7, num_token_types=3, norm=c.RMSNorm(weight="none"))
-    return {
-        "embedding_factorised": decoder(embedding=factorised, head=c.Head(scale=0.3)),
-        "embedding_factorised_untied": decoder(embedding=factorised, head=c.Head(tied=False, scale=1.4, softcap=2.0)),
-        "embedding_types": decoder(embedding=typed),
+        "placement_no_attention_norm": decoder(
+            block(attention_norm=False, placement="sandwich"),
+            block(attention_norm=False, parallel="separate"),
+            stack={"first": (block(attention_norm=False),)},
+            num_layers=4,
+        ),
     }
 
 
@@ -236,6 +233,9 @@ def _architecture_cases() -> dict[str, c.Model]:
         },
         "encoder_plain_mlm": encoder(block(), head=c.MlmHead(transform=False)),
         "encoder_plain_scores": encoder(block(), head=c.ClassifierHead(num_classes=4, dense=None, bias=False)),
+        "encoder_normed_scores": encoder(
+            block(), head=c.ClassifierHead(num_classes=4, dense="gelu_erf", dense_bias=False, norm=LAYER)
+        ),
         "encoder_decoder_t5": encoder_decoder(*halves, head=c.Head(scale=0.3)),
         "encoder_decoder_rich": encoder_decoder(tower(block(), num_layers=3), sandwich, share_embedding=False),
         "encoder_decoder_untied": encoder_decoder(

@@ -105,6 +105,7 @@ def _draw_block(pick: Pick, crosses: bool, shares: bool, causal: bool) -> c.Bloc
     parallel = pick((None, "shared", "separate")) if placement == "pre" and not crosses else None
     linear_time = (draw_linear, draw_gated_delta) if causal else (draw_linear,)
     mixer = pick((_draw_softmax, _draw_softmax, _draw_complex, _draw_mla, *linear_time))
+    bare = placement in ("pre", "sandwich") and parallel != "shared" and pick((False, False, True))
     return c.Block(
         attention=_draw_softmax(pick, shares) if shares else mixer(pick),
         cross_attention=c.CrossAttention(**draw_form(pick, _draw_heads(pick, rotates=False))) if crosses else None,
@@ -112,6 +113,7 @@ def _draw_block(pick: Pick, crosses: bool, shares: bool, causal: bool) -> c.Bloc
         norm=_draw_norm(pick),
         placement=placement,
         parallel=parallel,
+        attention_norm=not bare,
         residual_scale=pick((1.0, 0.7)),
         dropout=pick((0.0, 0.1)),
     )
@@ -213,7 +215,14 @@ def _draw_norm(pick: Pick) -> c.Norm:
 
 
 def _draw_head(pick: Pick) -> c.Head:
-    return c.Head(tied=pick((True, False)), bias=pick((False, True)), scale=pick((1.0, 0.4)), softcap=pick((None, 1.5)))
+    transform = c.Transform(activation=pick(ACTIVATIONS), norm=_draw_norm(pick), bias=pick((True, False)))
+    return c.Head(
+        transform=pick((None, None, transform)),
+        tied=pick((True, False)),
+        bias=pick((False, True)),
+        scale=pick((1.0, 0.4)),
+        softcap=pick((None, 1.5)),
+    )
 
 
 def _draw_mlm(pick: Pick) -> c.MlmHead:
@@ -224,5 +233,10 @@ def _draw_mlm(pick: Pick) -> c.MlmHead:
 def _draw_classifier(pick: Pick) -> c.ClassifierHead:
     dense = pick((None, "tanh", "relu"))
     return c.ClassifierHead(
-        num_classes=pick((2, 5)), pool=pick(("first", "last", "mean")), dense=dense, bias=pick((True, False))
+        num_classes=pick((2, 5)),
+        pool=pick(("first", "last", "mean")),
+        dense=dense,
+        dense_bias=pick((True, False)),
+        norm=_draw_norm(pick) if pick((False, False, True)) else None,
+        bias=pick((True, False)),
     )

@@ -20,7 +20,7 @@ from jax_transformer.config.data import (
 )
 from jax_transformer.config.embedding import Embedding
 from jax_transformer.config.ffn import Activation, ClampedGlu, DenseFfn, Glu, Mlp
-from jax_transformer.config.head import ClassifierHead, EncoderHead, Head, MlmHead
+from jax_transformer.config.head import ClassifierHead, EncoderHead, Head, MlmHead, Transform
 from jax_transformer.config.implementation import Form
 from jax_transformer.config.linear_time import GatedDelta, Linear
 from jax_transformer.config.model import Decoder, Dtype, DtypeName, Encoder, EncoderDecoder, Init, Model, Tower
@@ -144,5 +144,6 @@ __all__ = [
     "TopKSoftmax",
     "Tower",
     "Train",
+    "Transform",
     "YarnScaling",
 ]

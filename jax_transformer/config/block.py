@@ -28,6 +28,9 @@ class Block(Config):
     placement: Literal["pre", "post", "sandwich", "output"] = "pre"
     """``pre``: ``x + f(N(x))``. ``post``: ``N(x + f(x))`` (BERT). ``sandwich``: ``x + N2(f(N1(x)))`` (Gemma 2). ``output``:
     ``x + N(f(x))`` (OLMo 2)."""
+    attention_norm: bool = True
+    """False: no norm before the attention, ``x + f(x)``; the other branches keep theirs (ModernBERT's first layer, which reads
+    a normalised embedding)."""
     parallel: Literal["shared", "separate"] | None = None
     """``x + attention(N1(x)) + ffn(N2(x))``, with one norm for both (GPT-J, Cohere) or one each (GPT-NeoX). None: one after the
     other."""
@@ -35,6 +38,22 @@ class Block(Config):
     """Factor on each branch (Granite)."""
     dropout: Probability = 0.0
     """Drop probability of each residual branch's output."""
+
+    @model_validator(mode="after")
+    def _check_attention_norm(self) -> Self:
+        if self.attention_norm:
+            return self
+        if self.placement not in ("pre", "sandwich"):
+            raise ValueError(
+                f"attention_norm=false with placement={self.placement}, where no norm stands before the attention: leave "
+                "attention_norm out, or use placement: pre or sandwich"
+            )
+        if self.parallel == "shared":
+            raise ValueError(
+                "attention_norm=false with parallel=shared leaves no norm to share with the feed-forward network: use "
+                "parallel: separate, or leave attention_norm out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_parallel(self) -> Self:

@@ -9,10 +9,20 @@ from jax_transformer.config.ffn import Activation
 from jax_transformer.config.norm import LayerNorm, Norm
 
 
+class Transform(Config):
+    """``norm(act(x W + b))``, which leads to the width of the output matrix."""
+
+    activation: Activation = "gelu_erf"
+    norm: Norm = LayerNorm()
+    bias: bool = True
+
+
 class Head(Config):
     """Logits over the vocabulary, ``softcap * tanh(scale * (x W + b) / softcap)``."""
 
     kind: Literal["lm"] = "lm"
+    transform: Transform | None = None
+    """Of the last states, before W (ModernBERT's decoder). None: as they are."""
     tied: bool = True
     """Use the embedding table as the output matrix."""
     bias: bool = False
@@ -35,6 +45,11 @@ class MlmHead(Config):
     """Use the embedding table as the output matrix W2."""
     bias: bool = True
 
+    @property
+    def before(self) -> Transform | None:
+        """What leads to W2."""
+        return Transform(activation=self.activation, norm=self.norm, bias=self.dense_bias) if self.transform else None
+
 
 class ClassifierHead(Config):
     """Scores of ``num_classes`` classes for a whole sequence: one pooled state, then a linear layer."""
@@ -45,6 +60,9 @@ class ClassifierHead(Config):
     """The state of the first token, of the last real token, or the mean over real tokens."""
     dense: Activation | None = "tanh"
     """A square layer with this activation between pooling and scores (BERT's pooler). None: no such layer."""
+    dense_bias: bool = True
+    norm: Norm | None = None
+    """Of what the scores are computed from (ModernBERT)."""
     dropout: Probability = 0.0
     """Drop probability of what the scores are computed from."""
     bias: bool = True

@@ -19,7 +19,7 @@ from jax_transformer.ops.balance import Usage
 from jax_transformer.ops.constrain import constrain
 from jax_transformer.ops.dropout import Noise
 
-NORMS = {"pre": ("in",), "post": ("sum",), "sandwich": ("in", "out"), "output": ("out",)}
+NORMS = {"pre": {"in"}, "post": {"sum"}, "sandwich": {"in", "out"}, "output": {"out"}}
 """Placement -> which of the three norms around a branch exist."""
 
 
@@ -30,11 +30,11 @@ class Block(nnx.Module):
     """
 
     def __init__(self, c: config.Block, d_model: int, make: Maker):
-        def norms(exist: bool = True) -> list[nnx.Module | None]:
-            placed = [exist and name in NORMS[c.placement] for name in ("in", "out", "sum")]
-            return [build_norm(c.norm, d_model, make) if wanted else None for wanted in placed]
+        def norms(exist: bool = True, before: bool = True) -> list[nnx.Module | None]:
+            placed = NORMS[c.placement] - (set() if before else {"in"}) if exist else set()
+            return [build_norm(c.norm, d_model, make) if name in placed else None for name in ("in", "out", "sum")]
 
-        self.attn_norm, self.attn_out_norm, self.attn_sum_norm = norms()
+        self.attn_norm, self.attn_out_norm, self.attn_sum_norm = norms(before=c.attention_norm)
         self.attn = ATTENTION[type(c.attention)](c.attention, d_model, make)
         crosses = c.cross_attention is not None
         self.cross_norm, self.cross_out_norm, self.cross_sum_norm = norms(crosses)

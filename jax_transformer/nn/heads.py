@@ -31,15 +31,22 @@ class HeadDims(NamedTuple):
 
 
 class _Output(nnx.Module):
-    """The matrix to the vocabulary and its bias; a tied one owns no matrix and uses the table's."""
+    """``norm(act(dense(x)))``, if wanted, then the matrix to the vocabulary and its bias; a tied one uses the table's."""
 
-    def __init__(self, c: config.Head | config.MlmHead, dims: HeadDims, width: int, make: Maker):
+    def __init__(
+        self, c: config.Head | config.MlmHead, before: config.Transform | None, dims: HeadDims, width: int, make: Maker
+    ):
         shape, axes = (width, dims.vocab_size), ("embed", "vocab")
         self.kernel = None if c.tied else make.normal(shape, axes, contracted=1)
         self.bias = make.constant(0.0, (dims.vocab_size,), ("vocab",)) if c.bias else None
+        self.dense = Linear({"embed": dims.d_model}, {"table": width}, make, bias=before.bias) if before else None
+        self.activation = build_activation(before.activation, make) if before else None
+        self.norm = build_norm(before.norm, width, make) if before else None
 
     def __call__(self, x: Float[Array, "B T D"], table: Embed | None) -> Float[Array, "B T V"]:
         """Scores in float32 at least."""
+        if self.dense is not None and self.activation is not None and self.norm is not None:
+            x = self.norm(self.activation(self.dense(x)))
         if self.kernel is None:
             assert table is not None
             logits = table.attend(x)
@@ -53,8 +60,9 @@ class Head(_Output):
 
     def __init__(self, c: config.Head, dims: HeadDims, make: Maker):
         factorised = c.tied and dims.table != dims.d_model
-        super().__init__(c, dims, dims.table if factorised else dims.d_model, make)
-        self.projection = Linear({"embed": dims.d_model}, {"table": dims.table}, make) if factorised else None
+        super().__init__(c, c.transform, dims, dims.table if factorised else dims.d_model, make)
+        projects = factorised and c.transform is None
+        self.projection = Linear({"embed": dims.d_model}, {"table": dims.table}, make) if projects else None
         self.config = c
         self.logits_dtype = make.dtype.logits
 
@@ -72,10 +80,7 @@ class MlmHead(_Output):
     """Logits of masked tokens, ``norm(act(dense(x))) W + b``; the dense layer leads to the width of the token table."""
 
     def __init__(self, c: config.MlmHead, dims: HeadDims, make: Maker):
-        super().__init__(c, dims, dims.table, make)
-        dense = Linear({"embed": dims.d_model}, {"table": dims.table}, make, bias=c.dense_bias) if c.transform else None
-        self.dense, self.activation = dense, build_activation(c.activation, make) if c.transform else None
-        self.norm = build_norm(c.norm, dims.table, make) if c.transform else None
+        super().__init__(c, c.before, dims, dims.table, make)
         self.logits_dtype = make.dtype.logits
 
     def __call__(
@@ -86,18 +91,17 @@ class MlmHead(_Output):
         noise: Noise | None = None,
     ) -> Float[Array, "B T V"]:
         """Logits in ``dtype.logits``, accumulated in float32 at least; every position has its own."""
-        if self.dense is not None and self.activation is not None and self.norm is not None:
-            x = self.norm(self.activation(self.dense(x)))
         return super().__call__(x, table).astype(self.logits_dtype)
 
 
 class ClassifierHead(nnx.Module):
-    """Scores of the classes for each row: ``scores(dropout(act(dense(pool(x)))))``. A row is one sequence and padding."""
+    """Scores of the classes for each row: ``scores(dropout(norm(act(dense(pool(x))))))``. A row is one sequence and padding."""
 
     def __init__(self, c: config.ClassifierHead, dims: HeadDims, make: Maker):
         model = {"embed": dims.d_model}
-        self.dense = None if c.dense is None else Linear(model, {"hidden": dims.d_model}, make, bias=True)
+        self.dense = None if c.dense is None else Linear(model, {"hidden": dims.d_model}, make, bias=c.dense_bias)
         self.activation = None if c.dense is None else build_activation(c.dense, make)
+        self.norm = None if c.norm is None else build_norm(c.norm, dims.d_model, make)
         self.scores = Linear(model, {"classes": c.num_classes}, make, bias=c.bias)
         self.config = c
         self.logits_dtype = make.dtype.logits
@@ -114,6 +118,7 @@ class ClassifierHead(nnx.Module):
         pooled = _pool(x, real, self.config.pool)
         if self.dense is not None and self.activation is not None:
             pooled = self.activation(self.dense(pooled))
+        pooled = pooled if self.norm is None else self.norm(pooled)
         pooled = dropout(pooled, self.config.dropout, noise)
         return self.scores(pooled.astype(at_least_float32(x.dtype))).astype(self.logits_dtype)
 

@@ -14,7 +14,8 @@ from parity_tests.builders import block, cross, decoder, encoder, encoder_decode
 from parity_tests.config.samples import every_field, parent, with_field
 from parity_tests.linear_time import gated_delta, linear
 
-ATTENTION = "model.stack.pattern[0].attention"
+BLOCK = "model.stack.pattern[0]"
+ATTENTION = f"{BLOCK}.attention"
 LINEAR = "kind: linear, num_heads: 4, head_dim: 8"
 DELTA = "kind: gated_delta, num_value_heads: 4, key_dim: 8, v_dim: 8"
 WRONG = (True, "abc", 1.5, -1, [], [1], {}, {"kind": "nothing"}, math.inf, 2**62)
@@ -120,6 +121,9 @@ def test_a_wrong_value_is_refused_with_what_was_got_and_wanted(override: str, wa
         ),
         ([f"{ATTENTION}={{{LINEAR}, num_kv_heads: 3}}"], "num_heads=4 is not a multiple of num_kv_heads=3"),
         ([f"{ATTENTION}={{{DELTA}, num_key_heads: 3}}"], "num_value_heads=4 is not a multiple of num_key_heads=3"),
+        ([f"{BLOCK}.attention_norm=false", f"{BLOCK}.placement=post"], "attention_norm=false with placement=post"),
+        ([f"{BLOCK}.attention_norm=false", f"{BLOCK}.placement=output"], "attention_norm=false with placement=output"),
+        ([f"{BLOCK}.attention_norm=false", f"{BLOCK}.parallel=shared"], "leaves no norm to share"),
         (["data.sequence_length=129"], "data.sequence_length=129 is above model.max_length=128"),
         (["data.sequence_length=1"], "sequence_length=1 leaves nothing to predict from"),
         (["data.tokenizer={kind: byte}", "model.vocab_size=256"], "the byte tokenizer has 259 tokens but model.vocab_size=256"),

@@ -31,6 +31,7 @@ MPT = IDS | {"vocab_size": TOKENS, "d_model": 24, "n_heads": 4, "n_layers": 3, "
 XGLM = IDS | {"vocab_size": TOKENS, "d_model": 24, "ffn_dim": 20, "num_layers": 3, "attention_heads": 4}
 XGLM |= {"max_position_embeddings": 32}
 DISTIL = IDS | {"vocab_size": TOKENS, "dim": 24, "hidden_dim": 20, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 32}
+MODERN = {key: SMALL[key] for key in SMALL if key != "num_key_value_heads"} | {"num_hidden_layers": 5, "local_attention": 6}
 WIDE = {"head_dim": 10}
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]

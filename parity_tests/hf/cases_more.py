@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from parity_tests.hf.bases import BART, L0, SMALL, T5, TIED, WIDE, YARN, scaled
+from parity_tests.hf.bases import BART, L0, MODERN, SMALL, T5, TIED, UNTIED, WIDE, YARN, scaled
 from parity_tests.hf.cases_experts import without
 
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5}
@@ -12,6 +12,16 @@ HALF = {"head_dim": 12, "partial_rotary_factor": 0.5}
 MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 7, "shared_expert_intermediate_size": 9}
 STILL = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3, "llama_4_scaling_beta": 0.4, **L0}}
 NO_CAP = {"final_logit_softcapping": None}
+
+BIASED = {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True}
+TURNED = {
+    "rope_parameters": {
+        FULL: {"rope_type": "yarn", "rope_theta": 5e3, "factor": 4.0, **L0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 300.0},
+    }
+}
+SCORES = {"architectures": ["ModernBertForSequenceClassification"]}
+PADDED = MODERN | {"pad_token_id": 0}
 
 MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_5": ("qwen3_5_text", SMALL | DELTA | HALF | {"num_hidden_layers": 5}),
@@ -46,6 +56,27 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "ministral3": ("ministral3", SMALL | WIDE | scaled("yarn", llama_4_scaling_beta=0.7, **L0)),
     "ministral3, window": ("ministral3", SMALL | TIED | STILL | {"sliding_window": 5, "head_dim": 6, "num_key_value_heads": 1}),
     "ministral3, defaults": ("ministral3", SMALL | WIDE),
+    "modernbert": ("modernbert", MODERN),
+    "modernbert, untied": ("modernbert", MODERN | BIASED | UNTIED | TURNED | {"num_hidden_layers": 4, "norm_eps": 1e-3}),
+    "modernbert, relu": (
+        "modernbert",
+        MODERN | {"global_attn_every_n_layers": 2, "hidden_activation": "silu", "classifier_activation": "relu"},
+    ),
+    "modernbert, one layer": ("modernbert", MODERN | {"num_hidden_layers": 1, "local_attention": 128, "decoder_bias": False}),
+    "modernbert, local first": (
+        "modernbert",
+        MODERN | {"num_hidden_layers": 3, "local_attention": 2, "layer_types": ["sliding_attention", FULL, FULL]},
+    ),
+    "modernbert, classes": ("modernbert", MODERN | SCORES | {"num_labels": 3, "classifier_pooling": "mean"}),
+    "modernbert, two classes": ("modernbert", MODERN | SCORES | BIASED | {"classifier_activation": "relu"}),
+    "modernbert-decoder": ("modernbert-decoder", PADDED),
+    "modernbert-decoder, untied": ("modernbert-decoder", PADDED | BIASED | UNTIED | TURNED | {"num_hidden_layers": 4}),
+    "modernbert-decoder, relu": (
+        "modernbert-decoder",
+        PADDED
+        | {"global_attn_every_n_layers": 1, "local_attention": 128, "decoder_bias": False}
+        | {"classifier_activation": "relu", "norm_eps": 1e-3, "num_hidden_layers": 2},
+    ),
     "nanochat": ("nanochat", SMALL | WIDE | {"rms_norm_eps": 1e-3}),
     "nanochat, tied": ("nanochat", SMALL | TIED | YARN | {"attention_bias": True, "num_key_value_heads": 1} | NO_CAP),
     "apertus": ("apertus", SMALL | WIDE | {"attention_bias": True, "num_key_value_heads": 1}),

@@ -139,5 +139,7 @@ def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
 def _class(config: Any) -> Any:
     if config.is_encoder_decoder:
         return transformers.AutoModelForSeq2SeqLM
-    masked = config.model_type in ("bert", "roberta", "distilbert", "electra", "eurobert")
+    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        return transformers.AutoModelForSequenceClassification
+    masked = config.model_type in ("bert", "roberta", "distilbert", "electra", "eurobert", "modernbert")
     return transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM

@@ -76,9 +76,10 @@ def _mixers() -> c.Decoder:
         block(latent, clamped, c.LayerNorm(eps=1e-3, weight="one_plus")),
         block(attention(position=c.T5Bias(num_buckets=8, max_distance=9)), mlp, c.L2Norm(eps=1e-1)),
     )
-    stack = {"first": (block(turned),), "hybrid_ratio": 2}
+    stack = {"first": (block(turned, attention_norm=False),), "hybrid_ratio": 2}
     embedding = c.Embedding(position=c.Sinusoidal(base=30.0, offset=1))
-    return decoder(*pattern, num_layers=4, stack=stack, embedding=embedding, dtype=MIXED)
+    head = c.Head(transform=c.Transform(norm=LAYER))
+    return decoder(*pattern, num_layers=4, stack=stack, embedding=embedding, head=head, dtype=MIXED)
 
 
 def _chunks() -> c.Decoder:
@@ -117,7 +118,7 @@ def _bert() -> c.Encoder:
 
 def _classifier() -> c.Encoder:
     """A bidirectional model with norms on the branches and one answer per row."""
-    head = c.ClassifierHead(num_classes=3, pool="last")
+    head = c.ClassifierHead(num_classes=3, pool="last", norm=LAYER)
     return encoder(block(placement="output"), head=head, dtype=MIXED)
 
 

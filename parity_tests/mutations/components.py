@@ -108,6 +108,16 @@ def _chunks() -> list[Mutation]:
     ]
 
 
+def _ends() -> list[Mutation]:
+    wrong = [
+        ("Block", "stack.first.0.attention_norm", True, _STRUCTURE),
+        ("Transform", "head.transform.activation", "gelu_tanh", "forward logits"),
+        ("Transform", "head.transform.bias", False, _STRUCTURE),
+        ("Head", "head.transform", None, _STRUCTURE),
+    ]
+    return [on_field("mixers", *row) for row in wrong]
+
+
 def _ropes() -> list[Mutation]:
     wrong: list[tuple[int, str, str, object]] = [
         (0, "LinearScaling", "factor", 3.1),
@@ -160,6 +170,8 @@ def _encoders() -> list[Mutation]:
         ("ClassifierHead", "head.pool", "mean", "forward logits", " mean"),
         ("ClassifierHead", "head.dense", "relu", "forward logits"),
         ("ClassifierHead", "head.dense", None, _STRUCTURE, " dropped"),
+        ("ClassifierHead", "head.dense_bias", False, _STRUCTURE),
+        ("ClassifierHead", "head.norm", None, _STRUCTURE),
         ("ClassifierHead", "head.bias", False, _STRUCTURE),
     ]
     return [*(on_field("bert", *row) for row in bert), *(on_field("classifier", *row) for row in classifier)]
@@ -187,4 +199,13 @@ def _encoder_decoders() -> list[Mutation]:
     return [on_field("seq2seq", *row) for row in wrong]
 
 
-COMPONENT_MUTATIONS = [*_scores(), *_around(), *_mixers(), *_chunks(), *_ropes(), *_encoders(), *_encoder_decoders()]
+COMPONENT_MUTATIONS = [
+    *_scores(),
+    *_around(),
+    *_mixers(),
+    *_chunks(),
+    *_ends(),
+    *_ropes(),
+    *_encoders(),
+    *_encoder_decoders(),
+]

@@ -47,6 +47,7 @@ from jax_transformer.convert.hf.ministral import MINISTRAL
 from jax_transformer.convert.hf.ministral3 import MINISTRAL3
 from jax_transformer.convert.hf.mistral import MISTRAL
 from jax_transformer.convert.hf.mixtral import MIXTRAL
+from jax_transformer.convert.hf.modernbert import MODERNBERT, MODERNBERT_DECODER
 from jax_transformer.convert.hf.mpt import MPT
 from jax_transformer.convert.hf.nanochat import NANOCHAT
 from jax_transformer.convert.hf.nemotron import NEMOTRON
@@ -153,6 +154,8 @@ FAMILY: dict[str, Family] = {
         FLEX_OLMO,
         MINIMAX_M2,
         LLAMA4,
+        MODERNBERT,
+        MODERNBERT_DECODER,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""
