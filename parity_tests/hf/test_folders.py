@@ -25,7 +25,7 @@ from parity_tests.hf.checkpoints import (
     torch,
 )
 
-GREEDY = ["llama", "gemma3", "falcon", "gpt2", "t5"]
+GREEDY = ["llama", "gemma3", "falcon", "gpt2", "t5", "t5gemma", "t5gemma, two widths"]
 
 
 def logits(folder: Path, case: str) -> np.ndarray:
@@ -58,7 +58,9 @@ def test_greedy_continuations_are_theirs(case: str, tmp_path: Path):
     ours = tr.load_pretrained(tmp_path / "hf")
     prompt = inputs(case)["source"][:1]
     encoded = {"input_ids": torch.from_numpy(prompt)} if theirs.config.is_encoder_decoder else {}
-    ids = torch.tensor([[0]]) if encoded else torch.from_numpy(prompt)
+    own = theirs.generation_config
+    first = own.bos_token_id if own.decoder_start_token_id is None else own.decoder_start_token_id
+    ids = torch.tensor([[first]]) if encoded else torch.from_numpy(prompt)
     start = ids.shape[1]
     with torch.no_grad():
         for _ in range(12):

@@ -47,7 +47,8 @@ def flatten(model: Model) -> Flat:
     tree = model.model_dump()
     if isinstance(model, EncoderDecoder):
         for name in ("encoder", "decoder"):
-            _fill_in(tree[name], getattr(model, name), model.d_model)
+            _fill_in(tree[name], getattr(model, name), model.source_dim if name == "encoder" else model.d_model)
+        tree["encoder"]["d_model"] = model.source_dim
     else:
         _fill_in(tree, model, model.d_model)
     return dict(_leaves(tree, ""))
