@@ -133,9 +133,10 @@ class EncoderDecoder(_Model):
                 )
         if self.start_token >= self.vocab_size:
             raise ValueError(f"start_token={self.start_token} is outside the vocabulary [0, {self.vocab_size})")
-        if self.decoder.d_model is not None:
+        if self.decoder.d_model not in (None, self.d_model):
             raise ValueError(
-                f"decoder.d_model={self.decoder.d_model}: the decoder is as wide as the model; leave it out and set d_model"
+                f"decoder.d_model={self.decoder.d_model} is not d_model={self.d_model}, which is the decoder's width: leave it "
+                "out, and set d_model"
             )
         widths = [self.encoder.embedding.width(self.source_dim), self.decoder.embedding.width(self.d_model)]
         if self.share_embedding and widths[0] != widths[1]:

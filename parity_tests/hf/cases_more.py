@@ -93,6 +93,6 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "t5gemma, two widths": (
         "t5gemma",
-        halves(GEMMA | {"hidden_size": 32, "num_key_value_heads": 4}, NARROW | {"num_hidden_layers": 5} | scaled("linear")),
+        halves(GEMMA | {"hidden_size": 32, "num_key_value_heads": 4}, NARROW | {"num_hidden_layers": 3} | scaled("linear")),
     ),
 }
