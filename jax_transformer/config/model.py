@@ -141,8 +141,8 @@ class EncoderDecoder(_Model):
         widths = [self.encoder.embedding.width(self.source_dim), self.decoder.embedding.width(self.d_model)]
         if self.share_embedding and widths[0] != widths[1]:
             raise ValueError(
-                f"share_embedding: the encoder's table is {widths[0]} wide and the decoder's {widths[1]}: set one "
-                "embedding.dim for both, or share_embedding: false"
+                f"share_embedding: the encoder's table is {widths[0]} wide and the decoder's {widths[1]}, by their "
+                "embedding.dim or d_model: set one embedding.dim for both, or share_embedding: false"
             )
         return self
 

@@ -14,9 +14,9 @@ STILL = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3, "llama_4
 NO_CAP = {"final_logit_softcapping": None}
 NO_CAPS = NO_CAP | {"attn_logit_softcapping": None}
 
-GEMMA = SMALL | WIDE | {"pad_token_id": 0, "sliding_window": 3, "query_pre_attn_scalar": 7}
+GEMMA = SMALL | WIDE | {"pad_token_id": 0, "sliding_window": 3, "query_pre_attn_scalar": 90}
 NARROW = GEMMA | {"num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 1, "head_dim": 6}
-NARROW |= {"intermediate_size": 28, "sliding_window": 5, "query_pre_attn_scalar": 11, "max_position_embeddings": 40}
+NARROW |= {"intermediate_size": 28, "sliding_window": 5, "query_pre_attn_scalar": 70, "max_position_embeddings": 40}
 """The decoder of T5Gemma cases, where it differs from the encoder."""
 
 
