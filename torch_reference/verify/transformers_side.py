@@ -65,8 +65,5 @@ class Side:
         return np.concatenate(logits, axis=1)
 
     def _arguments(self, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        two = isinstance(self.config, EncoderDecoder)
-        names = _ARGUMENTS_OF_TWO if two else _ARGUMENTS
-        given = {names[name]: torch.from_numpy(value) for name, value in inputs.items()}
-        # Without a mask T5Gemma reads over every source token that is the id of padding.
-        return given | ({"attention_mask": torch.ones_like(given["input_ids"])} if two else {})
+        names = _ARGUMENTS_OF_TWO if isinstance(self.config, EncoderDecoder) else _ARGUMENTS
+        return {names[name]: torch.from_numpy(value) for name, value in inputs.items()}
