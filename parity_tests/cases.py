@@ -237,7 +237,7 @@ def _architecture_cases() -> dict[str, c.Model]:
             block(), head=c.ClassifierHead(num_classes=4, dense="gelu_erf", dense_bias=False, norm=LAYER)
         ),
         "encoder_decoder_t5": encoder_decoder(*halves, head=c.Head(scale=0.3)),
-        "encoder_decoder_rich": encoder_decoder(tower(block(), num_layers=3), sandwich, share_embedding=False),
+        "encoder_decoder_rich": encoder_decoder(tower(block(), num_layers=3, d_model=14), sandwich, share_embedding=False),
         "encoder_decoder_untied": encoder_decoder(
             tower(bert), tower(block(cross_attention=cross())), head=c.Head(tied=False, bias=True)
         ),

@@ -40,13 +40,15 @@ def _draw_encoder(pick: Pick) -> c.Encoder:
 
 def _draw_encoder_decoder(pick: Pick) -> c.EncoderDecoder:
     width, share = pick(WIDTHS), pick((True, False))
-    first = _draw_embedding(pick, width, types=False)
-    embeddings = first, _draw_embedding(pick, width, types=False, dims=(first.dim,) if share else TABLE_WIDTHS)
+    source = pick((None, None, *WIDTHS))
+    first = _draw_embedding(pick, source or width, types=False)
+    dims = (first.width(source or width),) if share else TABLE_WIDTHS
+    embeddings = first, _draw_embedding(pick, width, types=False, dims=dims)
     usual = _usual(pick, width)
     final_norms = usual.pop("final_norm"), _draw_norm(pick)
     stacks = _draw_stack(pick, small=True, causal=False), _draw_stack(pick, crosses=True, small=True)
-    parts = zip(embeddings, stacks, final_norms, strict=True)
-    towers = [c.Tower(embedding=embedding, stack=stack, final_norm=norm) for embedding, stack, norm in parts]
+    parts = zip((source, None), embeddings, stacks, final_norms, strict=True)
+    towers = [c.Tower(d_model=own, embedding=table, stack=stack, final_norm=norm) for own, table, stack, norm in parts]
     extra = {"max_source_length": MAX_LENGTH, "share_embedding": share, "head": _draw_head(pick)}
     return c.EncoderDecoder(**usual, encoder=towers[0], decoder=towers[1], **extra)
 

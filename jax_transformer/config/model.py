@@ -88,6 +88,8 @@ class Encoder(_Model):
 class Tower(Config):
     """One half of an encoder-decoder."""
 
+    d_model: Positive | None = None
+    """Width of an encoder that is not as wide as its decoder. None: the model's ``d_model``, which is the decoder's."""
     embedding: Embedding = Embedding()
     stack: Stack
     final_norm: Norm | None
@@ -107,6 +109,11 @@ class EncoderDecoder(_Model):
     """What the decoder reads before the first target token (T5: its padding)."""
     head: Head = Head()
 
+    @property
+    def source_dim(self) -> int:
+        """Width of the encoder, which the decoder's cross-attention reads."""
+        return self.encoder.d_model or self.d_model
+
     @model_validator(mode="after")
     def _check_halves(self) -> Self:
         _refuse_cross_attention(self.encoder.stack, "the encoder reads nothing but its own input", "encoder.stack")
@@ -118,7 +125,7 @@ class EncoderDecoder(_Model):
                 "decoder.stack: no block has cross_attention, so the encoder's output would reach nothing: give it to one"
             )
         for name, tower in (("encoder", self.encoder), ("decoder", self.decoder)):
-            tower.embedding.check_width(self.d_model, f"{name}.embedding")
+            tower.embedding.check_width(tower.d_model or self.d_model, f"{name}.embedding")
             if tower.embedding.num_token_types:
                 raise ValueError(
                     f"{name}.embedding.num_token_types={tower.embedding.num_token_types}: an encoder-decoder tells its two "
@@ -126,11 +133,16 @@ class EncoderDecoder(_Model):
                 )
         if self.start_token >= self.vocab_size:
             raise ValueError(f"start_token={self.start_token} is outside the vocabulary [0, {self.vocab_size})")
-        widths = [tower.embedding.width(self.d_model) for tower in (self.encoder, self.decoder)]
+        if self.decoder.d_model not in (None, self.d_model):
+            raise ValueError(
+                f"decoder.d_model={self.decoder.d_model} is not d_model={self.d_model}, which is the decoder's width: leave it "
+                "out, and set d_model"
+            )
+        widths = [self.encoder.embedding.width(self.source_dim), self.decoder.embedding.width(self.d_model)]
         if self.share_embedding and widths[0] != widths[1]:
             raise ValueError(
-                f"share_embedding: the encoder's table is {widths[0]} wide and the decoder's {widths[1]}: set one "
-                "embedding.dim for both, or share_embedding: false"
+                f"share_embedding: the encoder's table is {widths[0]} wide and the decoder's {widths[1]}, by their "
+                "embedding.dim or d_model: set one embedding.dim for both, or share_embedding: false"
             )
         return self
 

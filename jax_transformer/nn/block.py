@@ -26,19 +26,19 @@ NORMS = {"pre": {"in"}, "post": {"sum"}, "sandwich": {"in", "out"}, "output": {"
 class Block(nnx.Module):
     """``norm_sum(x + norm_out(f(norm_in(x))))`` for attention, cross-attention (if any) and the feed-forward network in turn.
 
-    Parallel branches read the same ``x`` and are added to it one after the other.
+    Parallel branches read the same ``x`` and are added to it one after the other. Cross-attention reads states of width
+    ``source_dim`` (default: ``d_model``).
     """
 
-    def __init__(self, c: config.Block, d_model: int, make: Maker):
+    def __init__(self, c: config.Block, d_model: int, make: Maker, source_dim: int | None = None):
         def norms(exist: bool = True, before: bool = True) -> list[nnx.Module | None]:
             placed = NORMS[c.placement] - (set() if before else {"in"}) if exist else set()
             return [build_norm(c.norm, d_model, make) if name in placed else None for name in ("in", "out", "sum")]
 
         self.attn_norm, self.attn_out_norm, self.attn_sum_norm = norms(before=c.attention_norm)
         self.attn = ATTENTION[type(c.attention)](c.attention, d_model, make)
-        crosses = c.cross_attention is not None
-        self.cross_norm, self.cross_out_norm, self.cross_sum_norm = norms(crosses)
-        self.cross_attn = CrossAttention(c.cross_attention, d_model, make) if c.cross_attention is not None else None
+        self.cross_norm, self.cross_out_norm, self.cross_sum_norm = norms(c.cross_attention is not None)
+        self.cross_attn = None if c.cross_attention is None else CrossAttention(c.cross_attention, d_model, make, source_dim)
         self.ffn_norm, self.ffn_out_norm, self.ffn_sum_norm = norms(c.parallel != "shared")
         self.ffn = FFN[type(c.ffn)](c.ffn, d_model, make)
         self.config = c

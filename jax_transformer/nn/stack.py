@@ -58,7 +58,7 @@ class Stack(nnx.Module):
     Slot ``s`` at repeat ``r`` is layer ``F + r * P + s``. Compile time does not depend on the number of repeats.
     """
 
-    def __init__(self, c: config.Stack, d_model: int, make: Maker):
+    def __init__(self, c: config.Stack, d_model: int, make: Maker, source_dim: int | None = None):
         start, period = len(c.first), len(c.period)
         self.repeats, rest = divmod(c.num_layers - start, period)
         keys = jax.random.split(make.rngs.params(), c.num_layers)
@@ -66,7 +66,7 @@ class Stack(nnx.Module):
         slot_keys = keys[start:covered].reshape(self.repeats, period)
 
         def build(block: config.Block) -> Callable[[jax.Array], Block]:
-            return lambda key: Block(block, d_model, make.with_key(key))
+            return lambda key: Block(block, d_model, make.with_key(key), source_dim)
 
         self.first = nnx.List([build(block)(keys[i]) for i, block in enumerate(c.first)])
         self.slots = nnx.List([jax.vmap(build(block))(slot_keys[:, s]) for s, block in enumerate(c.period) if self.repeats])

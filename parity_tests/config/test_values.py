@@ -175,6 +175,16 @@ def test_a_width_that_holds_no_pairs_is_refused(position: Sinusoidal, dim: int, 
         encoder_decoder(tower(block(), embedding=embedding), reading)
 
 
+def test_only_an_encoder_has_a_width_of_its_own():
+    reading = block(cross_attention=cross())
+    with pytest.raises(ValueError, match=r"decoder\.d_model=12 is not d_model=10, which is the decoder's width"):
+        encoder_decoder(tower(block()), tower(reading, d_model=12))
+    with pytest.raises(ValueError, match="share_embedding: the encoder's table is 12 wide and the decoder's 10"):
+        encoder_decoder(tower(block(), d_model=12), tower(reading))
+    assert encoder_decoder(tower(block(), d_model=12), tower(reading), share_embedding=False).source_dim == 12
+    assert encoder_decoder(tower(block()), tower(reading, d_model=10)).source_dim == 10
+
+
 def test_every_problem_is_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         load_run("quickstart", ["train.steps=0", "model.d_model=x", "data.sed=1"])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from parity_tests.hf.bases import BART, L0, MODERN, SMALL, T5, TIED, UNTIED, WIDE, YARN, scaled
+from parity_tests.hf.bases import BART, L0, LAYERS, MODERN, SMALL, T5, TIED, TOKENS, UNTIED, WIDE, YARN, scaled
 from parity_tests.hf.cases_experts import without
 
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 5}
@@ -12,6 +12,18 @@ HALF = {"head_dim": 12, "partial_rotary_factor": 0.5}
 MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 7, "shared_expert_intermediate_size": 9}
 STILL = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3, "llama_4_scaling_beta": 0.4, **L0}}
 NO_CAP = {"final_logit_softcapping": None}
+NO_CAPS = NO_CAP | {"attn_logit_softcapping": None}
+
+GEMMA = SMALL | WIDE | {"pad_token_id": 0, "sliding_window": 3, "query_pre_attn_scalar": 90}
+NARROW = GEMMA | {"num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 1, "head_dim": 6}
+NARROW |= {"intermediate_size": 28, "sliding_window": 5, "query_pre_attn_scalar": 70, "max_position_embeddings": 40}
+"""The decoder of T5Gemma cases, where it differs from the encoder."""
+
+
+def halves(encoder: dict[str, Any], decoder: dict[str, Any]) -> dict[str, Any]:
+    """A config with one document for each half."""
+    return {"vocab_size": TOKENS, "encoder": encoder, "decoder": decoder}
+
 
 BIASED = {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True}
 TURNED = {
@@ -94,5 +106,26 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_next, every other": (
         "qwen3_next",
         SMALL | DELTA | HALF | MIXTURE | {"num_hidden_layers": 4, "decoder_sparse_step": 2},
+    ),
+    "t5gemma": ("t5gemma", halves(GEMMA, NARROW)),
+    "t5gemma, untied": (
+        "t5gemma",
+        halves(
+            NARROW | {"attention_bias": True, "num_hidden_layers": 1, "rope_theta": 5e3},
+            GEMMA | NO_CAPS | {"layer_types": LAYERS[1:] + LAYERS[:1], "rms_norm_eps": 1e-3, "hidden_activation": "silu"},
+        )
+        | UNTIED,
+    ),
+    "t5gemma, no window": (
+        "t5gemma",
+        halves(
+            GEMMA | {"layer_types": [FULL] * 3, "attn_logit_softcapping": None, "sliding_window": 4096},
+            NARROW
+            | {"layer_types": [FULL] * 2, "attention_bias": True, "final_logit_softcapping": 7.0, "sliding_window": 4096},
+        ),
+    ),
+    "t5gemma, two widths": (
+        "t5gemma",
+        halves(GEMMA | {"hidden_size": 32, "num_key_value_heads": 4}, NARROW | {"num_hidden_layers": 3} | scaled("linear")),
     ),
 }

@@ -11,7 +11,9 @@ from parity_tests.hf.checkpoints import inputs, our_inputs, relative_error, save
 from torch_reference.checkpoint import load_pretrained, to_array
 
 
-@pytest.mark.parametrize("case", ["llama", "phi3", "gpt2", "bloom", "falcon", "gemma2", "bart", "llama4, every other"])
+@pytest.mark.parametrize(
+    "case", ["llama", "phi3", "gpt2", "bloom", "falcon", "gemma2", "bart", "llama4, every other", "t5gemma, two widths"]
+)
 def test_gradients_under_their_names_are_theirs(case: str, tmp_path: Path):
     theirs, family = save(case, tmp_path / "hf"), CASES[case][0]
     given = {name: torch.from_numpy(ids) for name, ids in inputs(case).items()}

@@ -16,6 +16,8 @@ LLAMA31 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_f
 LLAMA31 |= {"original_max_position_embeddings": 8192}
 FACTORS = [1.0 + 0.1 * pair for pair in range(8)]
 ROPE = "layer.attention.position"
+GEMMA = OLD | {"model_type": "t5_gemma_module", "attention_bias": False, "classifier_dropout_rate": 0.0, "dropout_rate": 0.0}
+GEMMA |= {"query_pre_attn_scalar": 256, "rope_theta": 10000.0, "sliding_window": 4096, "eos_token_id": [1, 107]}
 
 CONFIGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "Llama 2": (
@@ -107,6 +109,15 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "t5",
         T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 2},
         {"head.scale": 1.0, "head.tied": False, "decoder.layer.ffn.activation": "gelu_tanh", "decoder.stack.num_layers": 2},
+    ),
+    "T5Gemma 9B-2B": (
+        "t5gemma",
+        {"encoder": GEMMA | {"hidden_size": 128, "num_attention_heads": 8, "num_key_value_heads": 8}}
+        | {"decoder": GEMMA | {"cross_attention_hidden_size": 128, "is_decoder": True}}
+        | {"dropout_rate": 0.0, "is_encoder_decoder": True, "pad_token_id": 0, "vocab_size": 256000},
+        {"encoder.d_model": 128, "d_model": 64, "vocab_size": 100, "start_token": 2, "head.tied": True, "head.softcap": 30.0}
+        | {"encoder.layer.attention.num_heads": 8, "decoder.layer.cross_attention.num_kv_heads": 4}
+        | {"encoder.layer.attention.window": 4096, "decoder.layers.1.attention.window": None, "max_source_length": 8192},
     ),
 } | released_experts.CONFIGS
 

@@ -8,7 +8,7 @@ from jax_transformer.convert.pretrained import convert
 from jax_transformer.verify.run import Question, verify
 from parity_tests.hf.checkpoints import save
 
-CASES = ["llama, 3.1", "llama, dynamic", "mistral", "phi3, longrope, long", "gpt2", "roberta", "bert", "t5", "bart"]
+CASES = ["llama, 3.1", "llama, dynamic", "mistral", "phi3, longrope, long", "gpt2", "roberta", "bert", "t5", "bart", "t5gemma"]
 
 
 @pytest.mark.parametrize("case", CASES)

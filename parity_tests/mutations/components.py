@@ -1,5 +1,6 @@
 """Wrong values of the fields of attention variants, positions, norms, embeddings and heads."""
 
+from parity_tests.builders import WIDTH
 from parity_tests.mutations.mutation import Mutation, on_field
 
 _FIRST, _SECOND = "stack.pattern.0", "stack.pattern.1"
@@ -196,7 +197,9 @@ def _encoder_decoders() -> list[Mutation]:
             " shared",
         ),
     ]
-    return [on_field("seq2seq", *row) for row in wrong]
+    # The shared table keeps its width: a linear layer leads from it to the encoder's.
+    narrower = (("encoder.embedding.dim", WIDTH), ("encoder.d_model", 12))
+    return [*(on_field("seq2seq", *row) for row in wrong), Mutation("Tower.d_model", "seq2seq", narrower, first=_STRUCTURE)]
 
 
 COMPONENT_MUTATIONS = [

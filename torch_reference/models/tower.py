@@ -33,11 +33,13 @@ class Tower(nn.Module):
     ):
         """``model`` is the config that ``c`` belongs to; ``owns_table`` is false where another tower's token table is used."""
         super().__init__()
-        width = c.embedding.width(model.d_model)
+        d_model = c.d_model or model.d_model
+        source_dim = model.source_dim if isinstance(model, config.EncoderDecoder) else None
+        width = c.embedding.width(d_model)
         self.embed = Embed(model.vocab_size, width, make) if owns_table else None
-        self.inputs = InputEmbedding(c.embedding, model.d_model, max_length, make)
-        self.stack = Stack(c.stack, model.d_model, make.of_stack(model.init, c.stack.num_layers))
-        self.final_norm = None if c.final_norm is None else build_norm(c.final_norm, model.d_model, make)
+        self.inputs = InputEmbedding(c.embedding, d_model, max_length, make)
+        self.stack = Stack(c.stack, d_model, make.of_stack(model.init, c.stack.num_layers), source_dim)
+        self.final_norm = None if c.final_norm is None else build_norm(c.final_norm, d_model, make)
 
     def states(
         self,

@@ -31,9 +31,9 @@ class Stack(nn.Module):
     its layers one by one in any case.
     """
 
-    def __init__(self, c: config.Stack, d_model: int, make: Maker):
+    def __init__(self, c: config.Stack, d_model: int, make: Maker, source_dim: int | None = None):
         super().__init__()
-        self.layers = nn.ModuleList(Block(block, d_model, make) for block in c.layers)
+        self.layers = nn.ModuleList(Block(block, d_model, make, source_dim) for block in c.layers)
         self.shared_bias = None if c.shared_bias is None else T5Bias(c.shared_bias, (c.shared_bias_heads, 0), make)
         self.config = c
 

@@ -67,6 +67,8 @@ class Window:
     """A key that turns all windows off."""
     listed: bool = True
     """Whether the family knows ``layer_types``."""
+    idle: int | None = None
+    """What is written where no layer has a window, for a family that wants one all the same."""
 
     def read_types(self, hf: Keys) -> tuple[list[str], int | None]:
         """Every layer's type and the window of the sliding ones."""
@@ -92,7 +94,7 @@ class Window:
         """The window, its flag and, where the family knows them, the types and what old files have in their place."""
         windows = [flat.get(f"layers.{i}.attention.window") for i in range(flat["stack.num_layers"])]
         width = next((window for window in windows if window is not None), None)
-        keys: dict[str, Any] = {"sliding_window": width}
+        keys: dict[str, Any] = {"sliding_window": self.idle if width is None else width}
         if self.flag is not None:
             keys[self.flag] = width is not None
         if self.listed:

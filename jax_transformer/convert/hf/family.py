@@ -1,7 +1,7 @@
 """A family: the config table, the tensor table, and the engine that runs both in either direction."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,32 @@ HARMLESS = frozenset(_HARMLESS.split())
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
+def read_parts(parts: Iterable[Part], hf: Keys) -> Flat:
+    """What all parts read; of two that read the same path, the later one says it."""
+    flat: Flat = {}
+    for part in parts:
+        flat |= part.read(hf)
+    return flat
+
+
+def write_parts(parts: Iterable[Part], flat: Flat) -> dict[str, Any]:
+    """What all parts write; null takes no value's place."""
+    keys: dict[str, Any] = {}
+    for part in parts:
+        keys |= {key: value for key, value in part.write(flat).items() if value is not None or key not in keys}
+    return keys
+
+
+def refuse_unknown(hf: Keys, harmless: str, name: str, prefix: str = "") -> None:
+    """Raises ConfigError for keys that no part asked for and that are not ``harmless``, with ``prefix`` before their names."""
+    known = hf.asked | HARMLESS | set(harmless.split())
+    if unknown := {f"{prefix}{key}": value for key, value in hf.values.items() if key not in known and value is not None}:
+        raise ConfigError(
+            f"{hf.label}: a {name} with {unknown}: these keys may change what the model computes and are not known; "
+            "remove those that do nothing"
+        )
+
+
 @dataclass(frozen=True)
 class Family:
     """One ``model_type``."""
@@ -55,6 +81,8 @@ class Family:
 
     null_ids: tuple[str, ...] = IDS
     """Ids of special tokens that may be null, and are where nothing is known of them."""
+    documents: tuple[str, ...] = ()
+    """Documents within the config that have ids of special tokens too."""
     spellings: tuple[tuple[str, str], ...] = ()
     """Ends of names in old files, and what they are called now."""
     further: tuple[str, ...] = ()
@@ -74,19 +102,12 @@ class Family:
             method = values["quantization_config"]
             raise ConfigError(f"{label}: quantised weights are not read, got {method}; take the unquantised checkpoint")
         hf = Keys(values, label)
-        flat: Flat = {}
         try:
-            for part in self.parts:
-                flat |= part.read(hf)
+            flat = read_parts(self.parts, hf)
         except (TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
             raise ConfigError(f"{label}: a key has a value that no {self.name} has: {error}") from error
         hf.get(self.further, 0)
-        known = hf.asked | HARMLESS | set(self.harmless.split())
-        if unknown := {key: value for key, value in values.items() if key not in known and value is not None}:
-            raise ConfigError(
-                f"{label}: a {self.name} with {unknown}: these keys may change what the model computes and are not known; "
-                "remove those that do nothing"
-            )
+        refuse_unknown(hf, self.harmless, self.name)
         return flat
 
     def write_config(self, model: Model) -> dict[str, Any]:
@@ -97,9 +118,7 @@ class Family:
         flat = flatten(model)
         keys: dict[str, Any] = {"architectures": [self.architecture], "model_type": self.name}
         try:
-            for part in self.parts:
-                written = part.write(flat).items()
-                keys |= {key: value for key, value in written if value is not None or key not in keys}
+            keys |= write_parts(self.parts, flat)
             again = flatten(self.read_config(keys, f"config of a {self.name}"))
         except (ConfigError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.name} cannot express this model: {error}") from error

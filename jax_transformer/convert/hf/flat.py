@@ -47,7 +47,9 @@ def flatten(model: Model) -> Flat:
     tree = model.model_dump()
     if isinstance(model, EncoderDecoder):
         for name in ("encoder", "decoder"):
-            _fill_in(tree[name], getattr(model, name), model.d_model)
+            tower: Tower = getattr(model, name)
+            tree[name]["d_model"] = tower.d_model or model.d_model
+            _fill_in(tree[name], tower, tree[name]["d_model"])
     else:
         _fill_in(tree, model, model.d_model)
     return dict(_leaves(tree, ""))

@@ -56,7 +56,7 @@ def is_hf(folder: str | Path) -> bool:
         values = read_values(folder)
     except WeightsError:
         return False
-    return isinstance(values.get("model_type"), str) and not {"stack", "encoder", "kind"} & values.keys()
+    return isinstance(values.get("model_type"), str) and not {"stack", "kind"} & values.keys()
 
 
 class HubView(hub.Weights):
@@ -168,6 +168,8 @@ def write_folder(
     files = dict(files or {})
     ids = parse_json(Path("generation_config.json"), files.get("generation_config.json", b"{}"))
     values |= {key: ids[key] for key in (*IDS, "decoder_start_token_id") if key in ids}
+    for name in family.documents:
+        values[name] = {key: ids[key] for key in IDS if key in ids} | values[name]
     rows = family.bind(config, {name: shape for name, (shape, _) in source.specs.items()})
     specs = {
         name: (shape, source.specs[row.ours[0]][1]) for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)

@@ -72,6 +72,7 @@ from jax_transformer.convert.hf.smollm3 import SMOLLM3
 from jax_transformer.convert.hf.stablelm import STABLELM
 from jax_transformer.convert.hf.starcoder2 import STARCODER2
 from jax_transformer.convert.hf.t5 import MT5, T5, UMT5
+from jax_transformer.convert.hf.t5gemma import T5GEMMA
 from jax_transformer.convert.hf.vaultgemma import VAULTGEMMA
 
 FAMILY: dict[str, Family] = {
@@ -156,6 +157,7 @@ FAMILY: dict[str, Family] = {
         LLAMA4,
         MODERNBERT,
         MODERNBERT_DECODER,
+        T5GEMMA,
     )
 }
 """``model_type`` to family; an export takes the first that expresses a model exactly."""
