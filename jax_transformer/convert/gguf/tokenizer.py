@@ -12,6 +12,12 @@ from jax_transformer.convert.gguf.file import GgufFile
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 """Token types: pieces, the one for what has none, special ones, texts that are never cut, and rows that fill up."""
 
+SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+"""Special tokens in Hugging Face's names and in the keys of a file."""
+
+HUGGINGFACE = "huggingface.json"
+"""Key for a whole ``tokenizer.json``, after ``tokenizer.``; where it is there, nothing is rebuilt."""
+
 _SPACE = "\u2581"
 """What SentencePiece writes for a space."""
 
@@ -50,9 +56,9 @@ def tokenizer_files(file: GgufFile) -> dict[str, bytes]:
     """
     values = {key.removeprefix("tokenizer."): value for key, value in file.metadata.items() if key.startswith("tokenizer.")}
     kind, pre = values.get("ggml.model", "none"), values.get("ggml.pre")
-    if kind in ("none", "no_vocab"):
+    if kind in ("none", "no_vocab") and HUGGINGFACE not in values:
         return {}
-    if kind != "llama" and (kind != "gpt2" or pre not in tuple(_PRE)):
+    if HUGGINGFACE not in values and kind != "llama" and (kind != "gpt2" or pre not in tuple(_PRE)):
         raise WeightsError(
             f"{file.path}: tokenizer.ggml.model is {kind!r} and .pre {pre!r}; wanted 'llama', or 'gpt2' and one of "
             f"{list(_PRE)}; load_pretrained reads the model without its tokenizer"
@@ -64,22 +70,31 @@ def tokenizer_files(file: GgufFile) -> dict[str, bytes]:
 
 
 def _files(values: dict[str, Any]) -> dict[str, bytes]:
-    tokens: list[str] = values["ggml.tokens"]
-    ids = {f"{name}_token": values.get(f"ggml.{key}_token_id") for name, key in _SPECIAL.items()}
-    names = {name: tokens[number] for name, number in ids.items() if number is not None}
-    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
-    files = {
-        "tokenizer.json": _backend(values, names).to_str(pretty=True).encode(),
-        "tokenizer_config.json": _json(config),
+    ids = {
+        f"{name}_token": number for name, key in SPECIAL.items() if (number := values.get(f"ggml.{key}_token_id")) is not None
     }
+    if HUGGINGFACE in values:
+        text: str = values[HUGGINGFACE]
+        backend = Tokenizer.from_str(text)
+        names = {name: backend.id_to_token(number) for name, number in ids.items()}
+        if None in names.values():
+            raise ValueError(f"special tokens {ids} are none of its tokens")
+    else:
+        names = {name: values["ggml.tokens"][number] for name, number in ids.items()}
+        text = _backend(values, names).to_str(pretty=True)
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
+    files = {"tokenizer.json": text.encode(), "tokenizer_config.json": _json(config)}
     if known := {f"{name}_id": ids[name] for name in ("bos_token", "eos_token", "pad_token") if name in names}:
-        files["generation_config.json"] = _json(known)
+        files["generation_config.json"] = _json(known | _ends(values, ids))
     if isinstance(template := values.get("chat_template"), str):
         files["chat_template.jinja"] = template.encode()
     return files
 
 
-_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+def _ends(values: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
+    """Both tokens that end a text, where a file has one for the end of a turn too."""
+    both = [ids.get("eos_token"), values.get("ggml.eot_token_id")]
+    return {} if None in both or both[0] == both[1] else {"eos_token_id": both}
 
 
 def _backend(values: dict[str, Any], names: dict[str, str]) -> Tokenizer:
