@@ -30,11 +30,11 @@ def save_pretrained(
     format: Literal["exchange", "hf", "gguf"] = "exchange",
     family: str | None = None,
 ) -> None:
-    """Writes ``model`` as a folder or, in the format ``gguf``, a file: the same bytes as the JAX model with these weights would.
+    """Writes ``model`` as a folder or, in the format ``gguf``, a file; the JAX model with these weights gives the same bytes.
 
-    transformers opens the formats ``hf`` and ``gguf``: there the model becomes one of ``family``, or of the first family that expresses it
-    exactly. Raises WeightsError where ``path`` exists and ``overwrite`` is off, or where the disk is too small; ConfigError
-    where no family expresses the model.
+    transformers opens the formats ``hf`` and ``gguf``: there the model becomes one of ``family``, or of the first family that
+    expresses it exactly. Raises WeightsError where ``path`` exists and ``overwrite`` is off, or where the disk is too small;
+    ConfigError where no family expresses the model.
     """
     state = model.state_dict()
     announced = {name: (tuple(tensor.shape), numpy_dtype(tensor)) for name, tensor in state.items()}

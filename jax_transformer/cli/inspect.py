@@ -22,8 +22,8 @@ def inspect(
 ) -> None:
     """List a model's parameters.
 
-    Shape, dtype and size of each, and its name in JAX and in PyTorch; of a checkpoint of Hugging Face or a GGUF file also its name there. No
-    weights are made or read.
+    Shape, dtype and size of each, and its name in JAX and in PyTorch; of a checkpoint of Hugging Face or a GGUF file also its
+    name there. No weights are made or read.
 
     Example: jax-transformer inspect mini_small
     """

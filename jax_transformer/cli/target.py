@@ -7,7 +7,7 @@ from jax_transformer.config import Dtype, Model
 
 
 def read_model(target: str | Path, overrides: Sequence[str] = ()) -> Model:
-    """The model config of a preset, a file, a run folder, or a checkpoint: ours, GGUF, Hugging Face's (dtype: that of its weights).
+    """The model config of a preset, a file, a run, or a checkpoint: ours, GGUF, Hugging Face's (dtype: that of its weights).
 
     Raises ConfigError or WeightsError where there is none, and for overrides of a checkpoint that is not ours.
     """

@@ -39,9 +39,9 @@ def save_pretrained(
     """Writes ``model`` as a folder or, in the format ``gguf``, a file, with its ``tokenizer`` (a file, or an object).
 
     ``torch_reference`` opens all formats, transformers the formats ``hf`` and ``gguf``: there the model becomes one of
-    ``family``, or of the first family that expresses it exactly. The target appears whole or not at all; memory peaks at one layer's tensors. Raises
-    WeightsError where ``path`` exists and ``overwrite`` is off, where the disk is too small, or where this process does not
-    hold all of the weights; ConfigError where no family expresses the model.
+    ``family``, or of the first family that expresses it exactly. The target appears whole or not at all; memory peaks at one
+    layer's tensors. Raises WeightsError where ``path`` exists and ``overwrite`` is off, where the disk is too small, or where
+    this process does not hold all of the weights; ConfigError where no family expresses the model.
     """
     params, specs = get_params(model), param_specs(model)
     for name, array in params.items():
@@ -107,9 +107,10 @@ def convert(
 ) -> None:
     """Writes a run folder (one ``step`` of its checkpoints), or what ``load_pretrained`` opens, as ``dst``.
 
-    Without a ``format`` a name that ends in ``.gguf`` is a GGUF file, and any other a folder of ours. ``dtype`` and ``dequantize`` as there, ``format`` and ``family`` as in ``save_pretrained``. Tokenizer files travel along.
-    Raises WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like ``save_pretrained``; ``dst`` is
-    then left as it was.
+    Without a ``format`` a name that ends in ``.gguf`` is a GGUF file, and any other a folder of ours. ``dtype`` and
+    ``dequantize`` as there, ``format`` and ``family`` as in ``save_pretrained``. Tokenizer files travel along. Raises
+    WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like ``save_pretrained``; ``dst`` is then
+    left as it was.
     """
     src = Path(src)
     if (src / "checkpoints").is_dir():

@@ -25,8 +25,8 @@ def stream_text(
     dtype: str | None = None,
     dequantize: bool = False,
 ) -> Iterator[str]:
-    """``continue_text`` with the model and tokenizer of a folder, ours or Hugging Face's, of a GGUF file, or of ``export/`` in a run
-    folder; ``dtype`` and ``dequantize`` as in ``load_pretrained``.
+    """``continue_text`` with the model and tokenizer of a folder, ours or Hugging Face's, of a GGUF file, or of
+    ``export/`` in a run folder; ``dtype`` and ``dequantize`` as in ``load_pretrained``.
 
     Messages instead of a text are a conversation, which the folder's chat template makes a prompt of; the text is then the
     answer. A folder of Hugging Face, or made of one, says itself which special tokens a prompt gets and which end the text.

@@ -74,8 +74,9 @@ def check_frameworks(frameworks: tuple[str, str]) -> None:
 def verify(a: Path, b: Path, question: Question) -> Certificate:
     """Compares folder ``a`` in the first framework with ``b`` in the second: tensors, logits, logits through a cache.
 
-    Each is an exchange folder, a run, a folder of Hugging Face or a GGUF file. Needs JAX's 64-bit mode for float64. Raises ConfigError where
-    the configs mean different models or a framework is missing, WeightsError and CheckpointError for damaged folders.
+    Each is an exchange folder, a run, a folder of Hugging Face or a GGUF file. Needs JAX's 64-bit mode for float64. Raises
+    ConfigError where the configs mean different models or a framework is missing, WeightsError and CheckpointError for damaged
+    folders.
     """
     check_frameworks(question.frameworks)
     with _opened(a, question) as first, _opened(b, question) as second:

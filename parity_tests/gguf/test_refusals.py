@@ -134,7 +134,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str
     "split": (lambda m, t: m.update({"split.count": 3}), "is one of 3 parts"),
     "unknown key": (lambda m, t: m.update({"llama.logit_scale": 2.0}), "'llama.logit_scale': 2.0}: these keys may change"),
     "missing key": (lambda m, t: m.pop("llama.block_count"), "key 'llama.block_count' is missing"),
-    "experts": (lambda m, t: m.update({"llama.expert_count": 8}), "llama.expert_count is 8"),
+    "experts": (lambda m, t: m.update({"llama.expert_count": 8}), "key 'llama.expert_used_count' is missing"),
     "part of a head": (lambda m, t: m.update({"llama.rope.dimension_count": 4}), "llama.rope.dimension_count is 4"),
     "scaling": (lambda m, t: m.update({"llama.rope.scaling.type": "yarn"}), "llama.rope.scaling.type is 'yarn'"),
     "many layers": (lambda m, t: m.update({"llama.block_count": 2**31}), "layers"),

@@ -97,7 +97,7 @@ ARCHITECTURES = (
         "gemma3",
         "gemma3_text",
         ATTENTION | SANDWICH | GLU | QK_NORM,
-        keys=(RMS, WINDOW, *CAPS),
+        keys=(RMS, WINDOW, *CAPS, Key("rope.freq_base_swa", "rope_local_base_freq", 10_000.0)),
         one_plus=True,
         implied=_gemma(62),
     ),

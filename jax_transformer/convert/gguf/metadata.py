@@ -52,7 +52,8 @@ def metadata_of(architecture: Architecture, values: Mapping[str, Any]) -> dict[s
     scaling = values.get("rope_scaling") or {"rope_type": "default"}
     if scaling["rope_type"] not in ("default", "linear"):
         raise ConfigError(
-            f"{architecture.name}: a rotation scaled as {scaling['rope_type']!r} has no key; wanted 'linear' or none"
+            f"GGUF's {architecture.name} cannot express this model:\n  rotation: the model has the scaling "
+            f"{scaling['rope_type']!r}; wanted 'linear' or none"
         )
     if scaling["rope_type"] == "linear":
         keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling["factor"])}

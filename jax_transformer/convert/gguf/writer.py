@@ -35,9 +35,9 @@ def write_gguf(
 ) -> None:
     """Writes hub tensors as the file ``path``, with the tokenizer and the chat template among ``files``.
 
-    Vectors and routers are float32, as in every file of llama.cpp: 16 bits fit in them exactly. The file appears whole or not at all.
-    Raises ConfigError where no architecture (of ``family``, if given) expresses the model, WeightsError where the file exists
-    and ``overwrite`` is off, for a dtype that is not written, and where the disk is too small.
+    Vectors and routers are float32, as in every file of llama.cpp: 16 bits fit in them exactly. The file appears whole or not
+    at all. Raises ConfigError where no architecture (of ``family``, if given) expresses the model, WeightsError where the file
+    exists and ``overwrite`` is off, for a dtype that is not written, and where the disk is too small.
     """
     path = Path(path).resolve()
     chosen, rows, values = _choose(path, config, source, family)
@@ -92,7 +92,7 @@ def _choose(
                 problems.append(str(error))
     if not problems:
         raise ConfigError(f"{path}: family {family!r} is not written; wanted one of {[one.family for one in ARCHITECTURES]}")
-    closest = min(problems, key=lambda problem: problem.count("\n"))
+    closest = min(problems, key=lambda problem: ("\n" not in problem, problem.count("\n")))
     raise ConfigError(f"{path}: no architecture of GGUF that we write has this model; the closest: {closest}")
 
 
