@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 from parity_tests.hf import checkpoints
-from parity_tests.hf.bases import SMALL, TOKENS, TIED, UNTIED, WIDE
+from parity_tests.hf.bases import SMALL, TIED, TOKENS, UNTIED, WIDE
 from parity_tests.hf.cases_experts import QWEN
 
 load_gguf_checkpoint = import_module("transformers.modeling_gguf_pytorch_utils").load_gguf_checkpoint
@@ -32,7 +32,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def read_by_transformers(path: Path) -> Any:
-    """The model of a file as transformers reads it: what ``from_pretrained(gguf_file=...)`` calls, which needs accelerate too."""
+    """The model of a file as transformers reads it. ``from_pretrained(gguf_file=...)`` does it too; it needs accelerate."""
     values = load_gguf_checkpoint(path)["config"]
     # Of some architectures it takes the vocabulary from the tokenizer alone.
     config = checkpoints.transformers.AutoConfig.for_model(**{"vocab_size": TOKENS} | values)

@@ -11,17 +11,12 @@ import pytest
 import jax_transformer as jt
 import torch_reference as tr
 from jax_transformer.config.errors import WeightsError
-from jax_transformer.convert.gguf.blocks import BLOCKS, TYPE_NAMES
-from jax_transformer.convert.hub import open_weights
-from jax_transformer.convert.pretrained import convert
+from jax_transformer.convert.gguf.blocks import BLOCKS
 from jax_transformer.nn.params import get_params
 from parity_tests.cli.test_commands import run
-from parity_tests.gguf.families import read_by_transformers
-from parity_tests.gguf.files import IQ2_XXS, PLAIN, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Tensor, metadata_of, pack, tensors_of
+from parity_tests.gguf.files import IQ2_XXS, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Tensor, metadata_of, pack, tensors_of
 from parity_tests.hf.cases import SMALL
 from parity_tests.hf.checkpoints import transformers
-
-gguf = pytest.importorskip("gguf")
 
 
 def half(raw: bytes, start: int) -> float:
@@ -51,8 +46,6 @@ FORMULAS: dict[str, tuple[int, Formula]] = {
 SCALES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
 """Where a block has numbers in float16; the others have one at its beginning."""
 
-QUANTIZED = [kind for kind, block in BLOCKS.items() if block.dequantize is not None]
-
 
 def blocks(kind: str, count: int) -> list[bytes]:
     """Random blocks whose scales are of a usual size."""
@@ -79,37 +72,6 @@ def test_every_number_follows_the_formula_of_its_type(kind: str):
     wanted = [[FORMULAS[kind][1](raw, i) for i in range(32)] for raw in content]
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, wanted, rtol=2e-7, atol=1e-8)
-
-
-@pytest.mark.parametrize("kind", QUANTIZED)
-def test_every_bit_is_that_of_the_package_of_llama_cpp(kind: str):
-    raw = np.frombuffer(b"".join(blocks(kind, 300)), np.uint8).reshape(300, -1)
-    dequantize = BLOCKS[kind].dequantize
-    assert dequantize is not None
-    got, wanted = dequantize(raw), gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[kind])
-    assert got.dtype == wanted.dtype == np.float32
-    np.testing.assert_array_equal(got, wanted)
-
-
-def test_a_mixture_of_types_is_what_transformers_reads(tmp_path: Path):
-    """As in files of Q4_K_M: most matrices in Q4_K, some in Q6_K, one in float16 and the norms in float32."""
-    metadata, tensors = even_model(tmp_path / "hf", width=256)
-    kinds = {"token_embd": "Q6_K", "blk.0.ffn_down": "Q6_K", "blk.0.attn_v": "Q5_K", "blk.0.attn_k": "Q3_K"}
-    kinds |= {"blk.0.attn_q": "Q2_K", "blk.0.ffn_up": "IQ4_XS"}
-    for name, (_, shape, content) in tensors.items():
-        module = name.removesuffix(".weight")
-        if len(shape) == 1 or module == "output":
-            half = np.frombuffer(content, np.float32).astype(np.float16 if module == "output" else np.float32)
-            tensors[name] = (PLAIN[str(half.dtype)], shape, half.tobytes())
-            continue
-        kind = kinds.get(module, "Q4_K")
-        number = next(number for number, name in TYPE_NAMES.items() if name == kind)
-        tensors[name] = (number, shape, b"".join(blocks(kind, shape[0] * shape[1] // 256)))
-    (tmp_path / "q4_k_m.gguf").write_bytes(pack(metadata, tensors))
-    theirs = read_by_transformers(tmp_path / "q4_k_m.gguf").state_dict()
-    convert(tmp_path / "q4_k_m.gguf", tmp_path / "back", format="hf", family="llama", dequantize=True)
-    for name, array in open_weights(tmp_path / "back").tensors():
-        np.testing.assert_array_equal(array, theirs[name].numpy(), err_msg=name)
 
 
 @pytest.mark.parametrize("kind", FORMULAS)

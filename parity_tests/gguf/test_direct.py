@@ -1,11 +1,13 @@
 """The commands open a GGUF file as they open the folder that it was made of."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, pre_tokenizers
 
 import jax_transformer as jt
 import torch_reference as tr
@@ -13,16 +15,22 @@ from jax_transformer.config import Sampling
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.gguf import companions
 from jax_transformer.convert.gguf.blocks import BLOCKS
+from jax_transformer.convert.gguf.file import read_gguf
+from jax_transformer.convert.gguf.tokenizer_writer import tokenizer_metadata
 from jax_transformer.convert.pretrained import convert
 from parity_tests.cli.test_commands import run
 from parity_tests.gguf.families import save_model
 from parity_tests.gguf.files import Q8_0, Tensor, metadata_of, pack, tensors_of
-from parity_tests.gguf.test_tokenizer import original
+from parity_tests.gguf.test_tokenizer import PRE, TEXTS, original
 from parity_tests.hf.bases import SMALL
 from parity_tests.hf.checkpoints import transformers
 
 MESSAGES = [{"role": "user", "content": "The quick fox"}]
 TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+def stream_text(package: Any) -> Any:
+    return import_module(f"{package.__name__}.generate.text").stream_text
 
 
 def folder(path: Path, **keys: Any) -> Path:
@@ -41,7 +49,7 @@ def test_a_file_continues_texts_and_chats_as_its_folder(package: Any, tmp_path: 
     convert(source, tmp_path / "model.gguf")
     for prompt in ("The quick fox", MESSAGES):
         texts = [
-            "".join(package.generate.text.stream_text(path, prompt, Sampling(temperature=0.0), 12))
+            "".join(stream_text(package)(path, prompt, Sampling(temperature=0.0), 12))
             for path in (source, tmp_path / "model.gguf")
         ]
         assert texts[0] == texts[1] != ""
@@ -50,12 +58,32 @@ def test_a_file_continues_texts_and_chats_as_its_folder(package: Any, tmp_path: 
 def test_a_tokenizer_comes_back_byte_by_byte(tmp_path: Path):
     source = folder(tmp_path / "hf")
     convert(source, tmp_path / "model.gguf")
+    assert read_gguf(tmp_path / "model.gguf").metadata["tokenizer.ggml.pre"] == "smollm"
     files = companions(tmp_path / "model.gguf")
     assert files["tokenizer.json"] == (source / "tokenizer.json").read_bytes()
     assert files["chat_template.jinja"].decode() == TEMPLATE
     assert json.loads(files["generation_config.json"]) == {"bos_token_id": 0, "eos_token_id": [1, 7]}
     named = {"bos_token": "<|start|>", "eos_token": "<|end|>"}
     assert named.items() <= json.loads(files["tokenizer_config.json"]).items()
+
+
+@pytest.mark.parametrize("pre", [*PRE, "other"])
+def test_the_keys_of_llama_cpp_are_written_where_they_say_the_same(pre: str, tmp_path: Path):
+    """Without the whole tokenizer.json the same tokenizer is rebuilt from them; one that is of no kind of theirs has none."""
+    backend = original("smollm" if pre == "other" else pre)
+    if pre == "other":
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    keys = tokenizer_metadata({"tokenizer.json": backend.to_str().encode()}, vocab_size=430)
+    assert keys.pop("tokenizer.huggingface.json") == backend.to_str()
+    if pre == "other":
+        assert keys == {}
+        return
+    assert (keys["tokenizer.ggml.pre"], len(keys["tokenizer.ggml.tokens"])) == (pre, 430)
+    (tmp_path / "x.gguf").write_bytes(pack({"general.architecture": "llama"} | keys, {}))
+    again = Tokenizer.from_str(companions(tmp_path / "x.gguf")["tokenizer.json"].decode())
+    assert again.get_vocab() == backend.get_vocab()
+    for text in TEXTS:
+        assert again.encode(text).ids == backend.encode(text).ids
 
 
 def test_the_commands_take_the_file(tmp_path: Path):
@@ -115,7 +143,7 @@ def test_a_file_without_a_tokenizer_says_what_to_do(tmp_path: Path):
         with pytest.raises(
             WeightsError, match=r"has no tokenizer, neither .*; convert it to a folder and put the tokenizer\.json"
         ):
-            package.generate.text.stream_text(tmp_path / "model.gguf", "a", Sampling(), 3)
+            stream_text(package)(tmp_path / "model.gguf", "a", Sampling(), 3)
 
 
 WRONG = {"no JSON": "{", "no tokenizer": "{}"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.convert.gguf.file import GgufFile
-from jax_transformer.convert.gguf.keys import CAPS, NORM, RMS, USED, WINDOW, Key
+from jax_transformer.convert.gguf.keys import CAPS, FFN, NORM, RMS, USED, WINDOW, Key
 from jax_transformer.convert.gguf.names import (
     ATTENTION,
     EXPERTS,
@@ -31,7 +31,7 @@ class Architecture:
     family: str
     modules: Mapping[str, str]
     """Of a block, in llama.cpp's names and those of the family."""
-    keys: tuple[Key, ...] = (RMS,)
+    keys: tuple[Key, ...] = (RMS, FFN)
     interleaved: tuple[str, ...] = ()
     """Modules of queries and keys whose halves of a head llama.cpp puts between each other."""
     one_plus: bool = False
@@ -71,7 +71,7 @@ ARCHITECTURES = (
         "llama",
         "mixtral",
         ATTENTION | PRE | W123,
-        keys=(RMS, Key("expert_count", "num_local_experts"), USED),
+        keys=(RMS, FFN, Key("expert_count", "num_local_experts"), USED),
         interleaved=("attn_q", "attn_k"),
     ),
     Architecture("qwen2", "qwen2", ATTENTION | PRE | GLU),
@@ -80,7 +80,13 @@ ARCHITECTURES = (
         "qwen3moe",
         "qwen3_moe",
         ATTENTION | PRE | QK_NORM | EXPERTS,
-        keys=(RMS, Key("expert_count", "num_experts"), USED, Key("expert_feed_forward_length", "moe_intermediate_size")),
+        keys=(
+            RMS,
+            Key("expert_count", "num_experts"),
+            USED,
+            Key("expert_feed_forward_length", "moe_intermediate_size"),
+            Key("feed_forward_length", "intermediate_size", None),
+        ),
         biases=_BIAS,
         implied=lambda _: {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
     ),
@@ -89,7 +95,7 @@ ARCHITECTURES = (
         "gemma2",
         "gemma2",
         ATTENTION | SANDWICH | GLU,
-        keys=(RMS, WINDOW, *CAPS),
+        keys=(RMS, FFN, WINDOW, *CAPS),
         one_plus=True,
         implied=_gemma(46),
     ),
@@ -97,11 +103,17 @@ ARCHITECTURES = (
         "gemma3",
         "gemma3_text",
         ATTENTION | SANDWICH | GLU | QK_NORM,
-        keys=(RMS, WINDOW, *CAPS, Key("rope.freq_base_swa", "rope_local_base_freq", 10_000.0)),
+        keys=(
+            RMS,
+            FFN,
+            WINDOW,
+            Key("final_logit_softcapping", "final_logit_softcapping", None),
+            Key("rope.freq_base_swa", "rope_local_base_freq", 10_000.0),
+        ),
         one_plus=True,
         implied=_gemma(62),
     ),
-    Architecture("starcoder2", "starcoder2", ATTENTION | PRE | MLP, keys=(NORM,), biases={"use_bias": "blk.0.attn_q.bias"}),
+    Architecture("starcoder2", "starcoder2", ATTENTION | PRE | MLP, keys=(NORM, FFN), biases={"use_bias": "blk.0.attn_q.bias"}),
 )
 
 

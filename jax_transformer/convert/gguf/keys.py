@@ -18,14 +18,13 @@ class Key:
     own: str
     theirs: str
     default: Any = REQUIRED
-    """Of a file without it."""
+    """Of a file without it; None leaves it to the family."""
 
 
 SIZES: Mapping[str, str] = {
     "block_count": "num_hidden_layers",
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
     "attention.head_count": "num_attention_heads",
 }
 """Counts and widths that every file has."""
@@ -34,9 +33,11 @@ RMS = Key("attention.layer_norm_rms_epsilon", "rms_norm_eps")
 NORM = Key("attention.layer_norm_epsilon", "norm_epsilon")
 WINDOW = Key("attention.sliding_window", "sliding_window")
 CAPS = (
-    Key("attn_logit_softcapping", "attn_logit_softcapping", None),
-    Key("final_logit_softcapping", "final_logit_softcapping", None),
+    Key("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
+    Key("final_logit_softcapping", "final_logit_softcapping", 30.0),
 )
+"""llama.cpp takes these where a file has none, so a file cannot say that there is no cap."""
+FFN = Key("feed_forward_length", "intermediate_size")
 USED = Key("expert_used_count", "num_experts_per_tok")
 
 

@@ -22,7 +22,8 @@ def config_values(file: GgufFile, architecture: Architecture, factors: list[floa
     """
     keys = Keys(file.path, file.metadata)
     values: dict[str, Any] = {theirs: keys.size(own) for own, theirs in SIZES.items()}
-    values |= {key.theirs: keys.get(key.own, key.default) for key in architecture.keys}
+    read = {key.theirs: keys.get(key.own, key.default) for key in architecture.keys}
+    values |= {key: value for key, value in read.items() if value is not None}
     heads, width = values["num_attention_heads"], values["hidden_size"]
     values["num_key_value_heads"] = keys.size("attention.head_count_kv", heads)
     values["head_dim"] = head_dim = keys.size("attention.key_length", keys.peek("rope.dimension_count") or width // heads)

@@ -44,7 +44,7 @@ def write_gguf(
     layout = chosen.layout(values)
     specs = _specs(layout, rows, source)
     general = {"general.file_type": _FILE_TYPES.get(config.dtype.param, 0)}
-    metadata = metadata_of(chosen, values) | general | tokenizer_metadata(files)
+    metadata = metadata_of(chosen, values) | general | tokenizer_metadata(files, config.vocab_size)
     header = make_header(metadata, specs)
     with (
         taking_place(path, header.size, lambda: _check_target(path, overwrite)) as temporary,
