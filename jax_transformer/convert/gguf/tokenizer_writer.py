@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
+from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.gguf.tokenizer import (
     CONTROL,
     HUGGINGFACE,
@@ -25,10 +28,10 @@ def tokenizer_metadata(files: Mapping[str, bytes], vocab_size: int) -> dict[str,
     The list of tokens is filled up to the model's ``vocab_size``, which llama.cpp takes from it. Raises WeightsError for files
     that are no JSON.
     """
-    settings, generation, whole = (
-        parse_json(Path(name), files.get(name, b"{}"))
-        for name in ("tokenizer_config.json", "generation_config.json", "tokenizer.json")
+    settings, generation = (
+        parse_json(Path(name), files.get(name, b"{}")) for name in ("tokenizer_config.json", "generation_config.json")
     )
+    whole = _whole(files["tokenizer.json"]) if "tokenizer.json" in files else {}
     added = {token["content"]: token["id"] for token in whole.get("added_tokens", [])}
     named = {name: settings.get(f"{name}_token") for name in SPECIAL}
     texts = {name: token["content"] if isinstance(token, dict) else token for name, token in named.items()}
@@ -45,6 +48,14 @@ def tokenizer_metadata(files: Mapping[str, bytes], vocab_size: int) -> dict[str,
     return {f"tokenizer.{key}": value for key, value in keys.items()}
 
 
+def _whole(content: bytes) -> dict[str, Any]:
+    """A ``tokenizer.json`` in the library's own spelling. Raises WeightsError for a file that is none."""
+    try:
+        return json.loads(Tokenizer.from_str(content.decode()).to_str())
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise WeightsError(f"tokenizer.json: not one of the tokenizers library: {error}") from error
+
+
 def _own_keys(whole: dict[str, Any], vocab_size: int) -> dict[str, Any]:
     """llama.cpp's keys of a ``tokenizer.json``; none where the tokenizer that they are read as is another one."""
     if whole["model"].get("type") != "BPE":
@@ -54,7 +65,7 @@ def _own_keys(whole: dict[str, Any], vocab_size: int) -> dict[str, Any]:
         return {}
     first = _template(whole)[:1]
     begin = [part["SpecialToken"]["id"] for part in first if "SpecialToken" in part]
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in whole["model"]["merges"]]
+    merges = [" ".join(merge) for merge in whole["model"]["merges"]]
     for name, pre in PRE.items():
         if _plain(whole["pre_tokenizer"]) != _plain(json.loads(pre_tokenizer(pre).__getstate__())):
             continue
@@ -66,7 +77,10 @@ def _own_keys(whole: dict[str, Any], vocab_size: int) -> dict[str, Any]:
             "ggml.merges": merges,
             "ggml.add_bos_token": bool(begin),
         }
-        again = rebuild(keys, {"bos_token": begin[0]} if begin else {})
+        try:
+            again = rebuild(keys, {"bos_token": begin[0]} if begin else {})
+        except Exception:  # the tokenizers library raises bare Exception; merges of tokens with spaces cannot be said
+            return {}
         if _essence(whole) == _essence(json.loads(again.to_str())):
             return keys
     return {}
@@ -88,10 +102,9 @@ def _kinds(whole: dict[str, Any], vocab_size: int) -> dict[str, int]:
 def _essence(whole: dict[str, Any]) -> dict[str, Any]:
     """What a tokenizer does, apart from how its file says it."""
     model, added = whole["model"], {token["content"]: token for token in whole["added_tokens"]}
-    merges = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
     return {
         "vocab": model["vocab"] | {text: token["id"] for text, token in added.items()},
-        "merges": merges,
+        "merges": model["merges"],
         "options": [bool(model.get(key)) for key in ("ignore_merges", "byte_fallback", "dropout", "unk_token", "fuse_unk")],
         "affixes": [model.get(key) or "" for key in ("continuing_subword_prefix", "end_of_word_suffix")],
         "added": added,
