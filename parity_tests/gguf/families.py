@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 from parity_tests.hf import checkpoints
-from parity_tests.hf.bases import SMALL, TIED, TOKENS, UNTIED, WIDE
+from parity_tests.hf.bases import L0, SMALL, TIED, TOKENS, UNTIED, WIDE, scaled
 from parity_tests.hf.cases_experts import QWEN
 
 load_gguf_checkpoint = import_module("transformers.modeling_gguf_pytorch_utils").load_gguf_checkpoint
@@ -19,6 +19,8 @@ LARGE = {"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 5}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", SMALL | WIDE),
     "llama, tied": ("llama", SMALL | TIED | {"num_key_value_heads": 1, "rms_norm_eps": 1e-3}),
+    "llama, 3.1": ("llama", SMALL | scaled("llama3", low_freq_factor=1.0, high_freq_factor=4.0, **L0)),
+    "llama, linear": ("llama", SMALL | scaled("linear")),
     "qwen2": ("qwen2", SMALL | {"use_sliding_window": False}),
     "qwen3": ("qwen3", SMALL | HEADS | {"use_sliding_window": False}),
     "gemma": ("gemma", SMALL | {"head_dim": 256}),

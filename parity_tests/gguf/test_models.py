@@ -72,16 +72,19 @@ def test_a_norm_that_is_no_one_plus_anything_is_refused(tmp_path: Path):
 
 
 def test_divisors_of_frequencies_are_applied(tmp_path: Path):
-    """Llama 3.1: the file holds what its scaling comes to, frequency by frequency."""
+    """The file holds what a scaling comes to, frequency by frequency; where that is Llama 3.1's, it is read as such."""
     theirs = save("llama, 3.1", tmp_path / "hf")
     theta, width = theirs.config.rope_parameters["rope_theta"], 6
     plain = theta ** -(np.arange(0, width, 2) / width)
     factors = (plain / theirs.model.rotary_emb.inv_freq.numpy()).astype(np.float32)
     assert factors.max() > 1.5
     tensors = tensors_of(tmp_path / "hf", "llama", (4, 2)) | {"rope_freqs.weight": (F32, (3,), factors.tobytes())}
-    (tmp_path / "model.gguf").write_bytes(pack(metadata_of(theirs.config, "llama"), tensors))
-    for package in (jt, tr):
-        assert_same_logits(package.load_pretrained(tmp_path / "model.gguf"), their_logits(theirs, "llama, 3.1"), "llama, 3.1")
+    for kind, more in (("longrope", {}), ("llama3", {"llama.rope.scaling.original_context_length": 8})):
+        (tmp_path / "model.gguf").write_bytes(pack(metadata_of(theirs.config, "llama") | more, tensors))
+        for package in (jt, tr):
+            model = package.load_pretrained(tmp_path / "model.gguf")
+            assert model.config.stack.layers[0].attention.position.scaling.kind == kind
+            assert_same_logits(model, their_logits(theirs, "llama, 3.1"), "llama, 3.1")
 
 
 def test_norms_in_float32_of_a_file_of_16_bits_become_what_they_were(tmp_path: Path):

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jax_transformer.config.errors import ConfigError, WeightsError
+import numpy as np
+
+from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.gguf.architectures import Architecture
 from jax_transformer.convert.gguf.file import GgufFile
 from jax_transformer.convert.gguf.keys import SIZES, Keys
+from jax_transformer.convert.gguf.rotation import rotation, rotation_keys
 
 _NONE = ("expert_count", "expert_used_count", "attention.sliding_window", "rope.scaling.finetuned")
 """Keys of what some architectures do not have; zero says so."""
@@ -33,33 +36,27 @@ def config_values(file: GgufFile, architecture: Architecture, factors: list[floa
     for key in _NONE:
         if key not in own:
             keys.expect(key, (0, False), "none of it")
-    values |= _by_tensors(file, architecture, keys) | _rotation(keys, factors, values["max_position_embeddings"])
+    values |= _by_tensors(file, architecture, keys) | rotation(keys, factors, values)
     keys.finish()
     ids = {f"{name}_token_id": file.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in _SPECIAL.items()}
     return values | architecture.implied(values) | {name: number for name, number in ids.items() if number is not None}
 
 
-def metadata_of(architecture: Architecture, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a model with the config ``values``; what no key can say is left out.
+def metadata_of(architecture: Architecture, values: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The metadata of a model with the config ``values``, and its ``FREQUENCIES``; what no key can say is left out.
 
-    Raises ConfigError for a rotation that no key says.
+    Raises ConfigError for a rotation that neither says.
     """
     keys = {own: values.get(theirs) for own, theirs in SIZES.items()}
     keys |= {key.own: values.get(key.theirs) for key in architecture.keys}
     head_dim = values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
     keys |= {"attention.head_count_kv": values["num_key_value_heads"], "vocab_size": values["vocab_size"]}
     keys |= dict.fromkeys(("attention.key_length", "attention.value_length", "rope.dimension_count"), head_dim)
-    keys["rope.freq_base"] = float(values["rope_theta"])
-    scaling = values.get("rope_scaling") or {"rope_type": "default"}
-    if scaling["rope_type"] not in ("default", "linear"):
-        raise ConfigError(
-            f"GGUF's {architecture.name} cannot express this model:\n  rotation: the model has the scaling "
-            f"{scaling['rope_type']!r}; wanted 'linear' or none"
-        )
-    if scaling["rope_type"] == "linear":
-        keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling["factor"])}
+    turning, divisors = rotation_keys(values, head_dim)
+    keys |= turning
     general = {"general.architecture": architecture.name, "general.type": "model"}
-    return general | {f"{architecture.name}.{key}": value for key, value in keys.items() if value is not None}
+    named = {f"{architecture.name}.{key}": value for key, value in keys.items() if value is not None}
+    return general | named, divisors
 
 
 def _by_tensors(file: GgufFile, architecture: Architecture, keys: Keys) -> dict[str, Any]:
@@ -70,23 +67,3 @@ def _by_tensors(file: GgufFile, architecture: Architecture, keys: Keys) -> dict[
     keys.expect("vocab_size", (table.shape[0],), f"the {table.shape[0]} rows of token_embd.weight")
     values = {"vocab_size": table.shape[0], "tie_word_embeddings": "output.weight" not in file.tensors}
     return values | {key: tensor in file.tensors for key, tensor in architecture.biases.items()}
-
-
-def _rotation(keys: Keys, factors: list[float] | None, length: Any) -> dict[str, Any]:
-    """Theta and scaling. Divisors that a file has as numbers are those of ``longrope``, the same for every length."""
-    values: dict[str, Any] = {"rope_theta": keys.get("rope.freq_base", 10_000.0)}
-    kind, factor = keys.get("rope.scaling.type", "none"), keys.get("rope.scaling.factor", 1.0)
-    keys.expect("rope.scaling.type", ("none", "linear"), "no scaling or a linear one")
-    original = keys.get("rope.scaling.original_context_length", length)
-    if kind == "linear":
-        values["rope_scaling"] = {"rope_type": "linear", "factor": factor}
-    if factors is not None:
-        values["rope_scaling"] = {
-            "rope_type": "longrope",
-            "short_factor": factors,
-            "long_factor": factors,
-            "attention_factor": 1.0,
-            "factor": 1.0,
-            "original_max_position_embeddings": original,
-        }
-    return values

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax_transformer.convert.gguf.architectures import ARCHITECTURES, Architectu
 from jax_transformer.convert.gguf.file import is_gguf, parse_header
 from jax_transformer.convert.gguf.header import make_header
 from jax_transformer.convert.gguf.metadata import config_values, metadata_of
-from jax_transformer.convert.gguf.names import Layout
+from jax_transformer.convert.gguf.names import FREQUENCIES, Layout
 from jax_transformer.convert.gguf.tokenizer_writer import tokenizer_metadata
 from jax_transformer.convert.hf import HubSource, family_named
 from jax_transformer.convert.hf.flat import differences, flatten
@@ -40,32 +41,43 @@ def write_gguf(
     exists and ``overwrite`` is off, for a dtype that is not written, and where the disk is too small.
     """
     path = Path(path).resolve()
-    chosen, rows, values = _choose(path, config, source, family)
-    layout = chosen.layout(values)
-    specs = _specs(layout, rows, source)
+    plan = _choose(path, config, source, family)
     general = {"general.file_type": _FILE_TYPES.get(config.dtype.param, 0)}
-    metadata = metadata_of(chosen, values) | general | tokenizer_metadata(files, config.vocab_size)
-    header = make_header(metadata, specs)
+    header = make_header(plan.metadata | general | tokenizer_metadata(files, config.vocab_size), plan.specs)
     with (
         taking_place(path, header.size, lambda: _check_target(path, overwrite)) as temporary,
         temporary.open("wb") as stream,
     ):
         stream.write(header.content)
         stream.truncate(header.size)  # what lies between two tensors is zero
-        for name, part, array in _tensors(layout, rows, source):
-            content = np.ascontiguousarray(array.astype(specs[name][1], copy=False))
+        for name, part, array in _tensors(plan, source):
+            content = np.ascontiguousarray(array.astype(plan.specs[name][1], copy=False))
             stream.seek(header.offsets[name] + (0 if part is None else part * content.nbytes))
             stream.write(content.reshape(-1).view(np.uint8).data)
             del array, content  # before the next one is made
 
 
-def _tensors(layout: Layout, rows: list[Bound], source: HubSource) -> Iterator[tuple[str, int | None, np.ndarray]]:
+@dataclass(frozen=True)
+class _Plan:
+    """A model as a file of one architecture."""
+
+    layout: Layout
+    rows: list[Bound]
+    metadata: dict[str, Any]
+    specs: Specs
+    divisors: np.ndarray | None
+    """Of the frequencies of the rotation."""
+
+
+def _tensors(plan: _Plan, source: HubSource) -> Iterator[tuple[str, int | None, np.ndarray]]:
     """Every tensor of the file, or part of one, by its name, its place in it and its content."""
-    for row in rows:
+    if plan.divisors is not None:
+        yield FREQUENCIES, None, plan.divisors
+    for row in plan.rows:
         arrays = row.from_hub(source.read)
         for their in row.theirs:
-            name, part = layout.own(their)
-            yield name, part, layout.from_theirs(name, arrays.pop(0))
+            name, part = plan.layout.own(their)
+            yield name, part, plan.layout.from_theirs(name, arrays.pop(0))
 
 
 def _specs(layout: Layout, rows: list[Bound], source: HubSource) -> Specs:
@@ -79,15 +91,13 @@ def _specs(layout: Layout, rows: list[Bound], source: HubSource) -> Specs:
     return specs
 
 
-def _choose(
-    path: Path, config: Model, source: HubSource, family: str | None
-) -> tuple[Architecture, list[Bound], dict[str, Any]]:
-    """The first architecture that expresses the model, its rows, and its config of Hugging Face."""
+def _choose(path: Path, config: Model, source: HubSource, family: str | None) -> _Plan:
+    """The model as a file of the first architecture that expresses it."""
     problems: list[str] = []
     for architecture in ARCHITECTURES:
         if family in (None, architecture.family):
             try:
-                return architecture, *_expressed(path, config, source, architecture)
+                return _planned(path, config, source, architecture)
             except ConfigError as error:
                 problems.append(str(error))
     if not problems:
@@ -96,20 +106,23 @@ def _choose(
     raise ConfigError(f"{path}: no architecture of GGUF that we write has this model; the closest: {closest}")
 
 
-def _expressed(path: Path, config: Model, source: HubSource, architecture: Architecture) -> tuple[list[Bound], dict[str, Any]]:
-    """Rows and config of a family. Raises ConfigError where a file with it would be read as another model."""
+def _planned(path: Path, config: Model, source: HubSource, architecture: Architecture) -> _Plan:
+    """The model as a file of ``architecture``. Raises ConfigError where that would be read as another model."""
     family = family_named(architecture.family)
     values = family.write_config(config)
     rows = family.bind(config, {name: shape for name, (shape, _) in source.specs.items()})
-    specs = {
-        name: (shape, np.dtype(np.float32)) for name, (shape, _) in _specs(architecture.layout(values), rows, source).items()
-    }
-    header = make_header(metadata_of(architecture, values), specs)
+    layout = architecture.layout(values)
+    metadata, divisors = metadata_of(architecture, values)
+    specs = _specs(layout, rows, source)
+    if divisors is not None:
+        specs = {FREQUENCIES: (divisors.shape, divisors.dtype)} | specs
+    header = make_header(metadata, {name: (shape, np.dtype(np.float32)) for name, (shape, _) in specs.items()})
     file = parse_header(path, io.BytesIO(header.content), header.size)
-    again = family.read_config(config_values(file, architecture, None), str(path))
+    known = None if divisors is None else [float(str(value)) for value in divisors]
+    again = family.read_config(config_values(file, architecture, known), str(path))
     if wrong := differences(flatten(config), flatten(again), ("the model", "its file")):
         raise ConfigError(f"GGUF's {architecture.name} cannot express this model:\n  " + "\n  ".join(wrong))
-    return rows, values
+    return _Plan(layout, rows, metadata, specs, divisors)
 
 
 def _check_target(path: Path, overwrite: bool) -> None:
