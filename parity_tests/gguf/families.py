@@ -16,6 +16,9 @@ HEADS = {"head_dim": 128}
 LARGE = {"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 5}
 """The same of the scale of scores of Gemma."""
 
+WIDTHS = {"moe_intermediate_size": 768, "intermediate_size": 6144}
+"""The same of the width of an expert; the other width is that of dense layers, of which there are none."""
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", SMALL | WIDE),
     "llama, tied": ("llama", SMALL | TIED | {"num_key_value_heads": 1, "rms_norm_eps": 1e-3}),
@@ -29,7 +32,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder2": ("starcoder2", SMALL | {"sliding_window": None}),
     "starcoder2, untied": ("starcoder2", SMALL | UNTIED | {"sliding_window": None, "num_key_value_heads": 1}),
     "mixtral": ("mixtral", SMALL | {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": None}),
-    "qwen3_moe": ("qwen3_moe", QWEN | HEADS | {"norm_topk_prob": True}),
+    "qwen3_moe": ("qwen3_moe", QWEN | HEADS | WIDTHS | {"norm_topk_prob": True}),
 }
 
 
