@@ -14,8 +14,10 @@ from jax_transformer.convert.pretrained import convert
 from parity_tests.gguf.families import MODELS, read_by_transformers, save_model
 from parity_tests.gguf.files import PLAIN, pack
 from parity_tests.gguf.test_blocks import blocks, even_model
+from parity_tests.gguf.test_tokenizer import original
 from parity_tests.gguf.test_writing import TOKENS
-from parity_tests.hf.checkpoints import relative_error, torch
+from parity_tests.hf.bases import SMALL
+from parity_tests.hf.checkpoints import relative_error, torch, transformers
 
 gguf = pytest.importorskip("gguf")
 
@@ -93,3 +95,15 @@ def test_the_package_of_llama_cpp_reads_names_types_and_keys(case: str, tmp_path
     written = {key.replace(prefix, "{arch}") for key in values if key.startswith(f"{prefix}.")}
     assert written <= {key for group in vars(gguf.Keys).values() for key in getattr(group, "__dict__", {}).values()}
     assert reader.data_offset % 32 == 0
+
+
+@pytest.mark.parametrize("pre", ["smollm", "llama-bpe"])
+def test_transformers_finds_the_tokenizer_that_was_written(pre: str, tmp_path: Path):
+    save_model("text", tmp_path / "hf", source=("llama", SMALL | {"vocab_size": 425}))
+    (tmp_path / "hf" / "tokenizer.json").write_text(original(pre).to_str())
+    (tmp_path / "hf" / "tokenizer_config.json").write_text('{"bos_token": "<|start|>", "eos_token": "<|end|>"}')
+    convert(tmp_path / "hf", tmp_path / "model.gguf")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    assert len(tokenizer) == 425
+    text = "The quick brown fox jumps over lazy dogs"
+    assert tokenizer(text, add_special_tokens=False).input_ids == original(pre).encode(text).ids

@@ -96,6 +96,11 @@ def test_ids_and_texts_are_those_of_the_original(pre: str, tmp_path: Path):
     assert len({tuple(tokens) for tokens in different.values()}) == len(PRE)
 
 
+def test_starcoder_cuts_texts_as_smollm_does(tmp_path: Path):
+    one, other = (files(tmp_path / f"{pre}.gguf", metadata("smollm", pre=pre)) for pre in ("smollm", "starcoder"))
+    assert one == other
+
+
 @pytest.mark.parametrize(
     ("pre", "stated", "begins"), [("llama-bpe", None, True), ("qwen2", None, False), ("qwen2", True, True)]
 )

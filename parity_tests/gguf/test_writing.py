@@ -1,5 +1,7 @@
 """GGUF files that we write: the same bytes after a round trip, and what transformers and the gguf package read in them."""
 
+import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ import pytest
 import jax_transformer as jt
 import torch_reference as tr
 from jax_transformer.config.errors import ConfigError, WeightsError
+from jax_transformer.convert.gguf import write_gguf
 from jax_transformer.convert.gguf.file import read_gguf
+from jax_transformer.convert.hf import HubSource, family_named
 from jax_transformer.convert.hub import open_weights
-from jax_transformer.convert.pretrained import convert
+from jax_transformer.convert.layout import hub_entries
+from jax_transformer.convert.pretrained import convert, structure
 from parity_tests.cli.test_commands import run
 from parity_tests.gguf.families import MODELS, save_model
 from parity_tests.hf.bases import L0, SMALL, WIDE, scaled
@@ -125,6 +130,23 @@ def test_what_a_killed_process_left_is_taken_away(tmp_path: Path):
     with pytest.raises(WeightsError, match="exists already"):
         convert(tmp_path / "hf", tmp_path / "model.gguf")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "model.gguf"]
+
+
+def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path):
+    """24 MB of weights, of which no tensor has more than 512 KiB."""
+    keys = SMALL | {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 12, "num_key_value_heads": 4}
+    config = family_named("llama").read_config({"tie_word_embeddings": False} | keys, "config")
+    shapes = {entry.hub_name: entry.shape for entry in hub_entries(structure(config))}
+    total = 4 * sum(math.prod(shape) for shape in shapes.values())
+    source = HubSource(
+        {name: (shape, np.dtype(np.float32)) for name, shape in shapes.items()}, lambda name: np.ones(shapes[name], np.float32)
+    )
+    tracemalloc.start()
+    write_gguf(tmp_path / "model.gguf", config, source, {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "model.gguf").stat().st_size > total > 24 * 10**6
+    assert peak < 3 * 2**20
 
 
 def test_norms_that_do_not_fit_in_the_dtype_of_the_matrices_ask_for_one(tmp_path: Path):

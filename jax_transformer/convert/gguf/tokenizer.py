@@ -44,6 +44,7 @@ class Pre:
 PRE = {
     "gpt-2": Pre(),
     "smollm": Pre(single_digits=True),
+    "starcoder": Pre(single_digits=True),
     "llama-bpe": Pre(rf"{_ENDINGS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}", whole_words=True, bos=True),
     "qwen2": Pre(rf"{_ENDINGS}|{_WORDS}|\p{{N}}|{_REST}", compose=True),
 }
