@@ -5,16 +5,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from jax_transformer.cli.arguments import Step, parse_step
+from jax_transformer.cli.arguments import Cast, Dequantize, Step, parse_step
 
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A run or a checkpoint: ours, Hugging Face's, GGUF.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder or .gguf file to write.")],
-    dtype: Annotated[
-        Literal["float64", "float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Cast the weights. Default: as stored.", show_default=False),
-    ] = None,
+    dtype: Cast = None,
     step: Step = "best",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET if it exists.")] = False,
     format: Annotated[
@@ -23,7 +20,7 @@ def convert(
     ] = None,
     family: Annotated[str | None, typer.Option(help="Of hf or gguf. Default: first that fits.", show_default=False)] = None,
     training: Annotated[bool, typer.Option("--training", help="With the optimizer: a run to a folder, or back.")] = False,
-    dequantize: Annotated[bool, typer.Option("--dequantize", help="Multiply quantised GGUF tensors out to float32.")] = False,
+    dequantize: Dequantize = False,
 ) -> None:
     """Export a run, or recast or convert a checkpoint.
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from jax_transformer.cli.arguments import Cast, Dequantize
+
 _PACKAGE = {"jax": "jax_transformer", "torch": "torch_reference"}
 
 
@@ -18,17 +20,14 @@ def generate(
     temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from this many most likely tokens.", show_default=False)] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw from the most likely tokens that reach this sum.", show_default=False)
+        float | None, typer.Option(help="Draw from the most likely that reach this sum.", show_default=False)
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="The text is a message, put as the chat template says.")] = False,
     system: Annotated[str | None, typer.Option(help="With --chat: the system message before it.", show_default=False)] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Cast the weights. Default: as stored.", show_default=False),
-    ] = None,
-    dequantize: Annotated[bool, typer.Option("--dequantize", help="Multiply quantised GGUF tensors out to float32.")] = False,
+    dtype: Cast = None,
+    dequantize: Dequantize = False,
     framework: Annotated[Literal["jax", "torch"], typer.Option(help="Which implementation computes.")] = "jax",
 ) -> None:
     """Continue a text with a trained model.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jax_transformer.cli.arguments import Step, parse_step
+from jax_transformer.cli.arguments import Dequantize, Step, parse_step
 
 
 def verify(
@@ -18,7 +18,7 @@ def verify(
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="The dtype that both compute in.")] = "float32",
     step: Step = "best",
     longest: Annotated[int, typer.Option(min=1, help="Tokens of the longest row.")] = 4352,
-    dequantize: Annotated[bool, typer.Option("--dequantize", help="Multiply quantised GGUF tensors out to float32.")] = False,
+    dequantize: Dequantize = False,
     seed: Annotated[int, typer.Option(help="Draws the tokens.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Also write the certificate, JSON.", show_default=False)] = None,
 ) -> None:
