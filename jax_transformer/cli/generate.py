@@ -20,7 +20,7 @@ def generate(
     temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from this many most likely tokens.", show_default=False)] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw from the most likely that reach this sum.", show_default=False)
+        float | None, typer.Option(help="Draw from the likeliest that reach this sum.", show_default=False)
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
