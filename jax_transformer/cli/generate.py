@@ -19,9 +19,7 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 200,
     temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from this many most likely tokens.", show_default=False)] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw from the likeliest that reach this sum.", show_default=False)
-    ] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest with this sum.", show_default=False)] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="The text is a message, put as the chat template says.")] = False,
