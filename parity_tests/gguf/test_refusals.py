@@ -158,6 +158,16 @@ def test_a_file_that_is_no_model_that_we_know_is_refused_by_name(case: str, tmp_
     assert wanted in str(caught.value)
 
 
+def test_tensors_of_many_experts_are_not_counted_out(tmp_path: Path):
+    """A small file that names four thousand experts in each of many tensors."""
+    theirs = save("mixtral", tmp_path / "hf")
+    metadata = metadata_of(theirs.config, "llama") | {"llama.expert_count": 5, "llama.expert_used_count": 2}
+    many = {f"blk.{layer}.ffn_up_exps.weight": (F32, (4096, 1, 1), bytes(4 * 4096)) for layer in range(65)}
+    (tmp_path / "x.gguf").write_bytes(pack(metadata, {"token_embd.weight": (F32, (43, 24), bytes(43 * 24 * 4))} | many))
+    with pytest.raises(WeightsError, match="stands for more than 262144 tensors, one for each expert"):
+        load_pretrained(tmp_path / "x.gguf")
+
+
 def test_other_files_are_not_taken_for_gguf(tmp_path: Path):
     (tmp_path / "x.gguf").write_bytes(b"GGU")
     assert not is_gguf(tmp_path / "x.gguf")

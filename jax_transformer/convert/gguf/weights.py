@@ -14,6 +14,8 @@ from jax_transformer.convert.safetensors_file import TensorInfo, read_bytes
 
 _CHUNK = 2**14
 """Blocks that are multiplied out at a time: each takes some kilobytes on the way."""
+_MAX_NAMES = 2**18
+"""Tensors of Hugging Face that a file may stand for: each expert of each layer is three."""
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -31,6 +33,8 @@ class GgufWeights(hub.Weights):
         for name, tensor in file.tensors.items():
             theirs = layout.theirs(name, tensor.shape[0]) if name != FREQUENCIES else []
             experts = theirs != [name] and "_exps." in name
+            if len(self._stored) + len(theirs) > _MAX_NAMES:
+                raise WeightsError(f"{file.path}: stands for more than {_MAX_NAMES} tensors, one for each expert; wanted fewer")
             self._stored |= {their: (name, number if experts else None) for number, their in enumerate(theirs)}
         quantized = [name for name, tensor in file.tensors.items() if _block(tensor).dequantize is not None]
         if quantized and not dequantize:
