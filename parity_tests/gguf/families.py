@@ -16,6 +16,9 @@ HEADS = {"head_dim": 128}
 LARGE = {"head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 5}
 """The same of the scale of scores of Gemma."""
 
+WINDOW = {"head_dim": 10, "query_pre_attn_scalar": 10, "sliding_window": 5}
+NARROW = ("gemma2, narrow", "gemma3, narrow")
+"""Scaled by the width of a head of 10, which transformers does not read."""
 WIDTHS = {"moe_intermediate_size": 768, "intermediate_size": 6144}
 """The same of the width of an expert; the other width is that of dense layers, of which there are none."""
 
@@ -29,6 +32,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("gemma", SMALL | {"head_dim": 256}),
     "gemma2": ("gemma2", SMALL | LARGE),
     "gemma3": ("gemma3_text", SMALL | LARGE | {"num_hidden_layers": 7}),
+    "gemma2, narrow": ("gemma2", SMALL | WINDOW),
+    "gemma3, narrow": ("gemma3_text", SMALL | WINDOW | {"num_hidden_layers": 7}),
     "starcoder2": ("starcoder2", SMALL | {"sliding_window": None}),
     "starcoder2, untied": ("starcoder2", SMALL | UNTIED | {"sliding_window": None, "num_key_value_heads": 1}),
     "mixtral": ("mixtral", SMALL | {"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": None}),

@@ -82,6 +82,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "wanted 'linear', none, or 'llama3' with low_freq_factor 1.0 and high_freq_factor 4.0",
     ),
     "scaling": ("llama", SMALL | scaled("yarn", **L0), "rotation: the model has the scaling {'rope_type': 'yarn'"),
+    "scale": ("gemma2", SMALL | WIDE | {"query_pre_attn_scalar": 7, "sliding_window": 5}, "attention.scale: the model has"),
     "no caps": ("gemma2", SMALL | {"attn_logit_softcapping": None}, "attention.softcap: the model has None, its file 50.0"),
     "theta": ("llama", SMALL | {"rope_theta": 1234567.89}, "position.base: the model has 1234567.89, its file 1234567.9"),
     "some biases": ("cohere", SMALL, "no architecture of GGUF that we write has this model"),

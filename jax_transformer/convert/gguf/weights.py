@@ -23,7 +23,7 @@ class GgufWeights(hub.Weights):
     """The tensors of an open file.
 
     Where some are blocks of integers, all are float32. Norms, biases and routers, which files of 16 bits have in float32, get
-    the dtype of the matrices if they lose no bit.
+    the dtype of the matrices where they lose no bit.
     """
 
     def __init__(self, file: GgufFile, layout: Layout, dequantize: bool) -> None:
@@ -80,17 +80,14 @@ class GgufWeights(hub.Weights):
         return self._narrow.get(stored, _block(self._file.tensors[stored]).dtype)
 
     def _narrowed(self) -> dict[str, np.dtype]:
-        """Tensors to the dtype of the matrices, where that has 16 bits and holds every vector exactly; routers one by one."""
+        """Tensors to the dtype of the matrices, where that has 16 bits and holds them exactly: norms, biases and routers."""
         tensors = {name: self._file.tensors[name] for name, _ in self._stored.values()}
         small = {name for name, tensor in tensors.items() if self._layout.is_wide(name, len(tensor.shape))}
         matrices = {_block(tensor).dtype for name, tensor in tensors.items() if name not in small}
         if self._wide or len(matrices) != 1 or next(iter(matrices)).itemsize != 2:
             return {}
         dtype = next(iter(matrices))
-        lost = {name for name in small if not _fits(self._moved(name), dtype)}
-        if any(len(tensors[name].shape) == 1 for name in lost):
-            return {}
-        return dict.fromkeys(small - lost, dtype)
+        return {name: dtype for name in small if _fits(self._moved(name), dtype)}
 
 
 def read_rows(file: GgufFile, name: str, rows: slice = slice(None)) -> np.ndarray:
