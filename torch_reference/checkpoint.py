@@ -1,4 +1,4 @@
-"""Exchange and Hugging Face folders <-> PyTorch models. Twin of ``jax_transformer.convert.pretrained``.
+"""Exchange folders, Hugging Face folders and GGUF files <-> PyTorch models. Twin of ``jax_transformer.convert.pretrained``.
 
 Parameter names are hub names.
 """
@@ -27,14 +27,14 @@ def save_pretrained(
     tokenizer: hub.TokenizerSource | None = None,
     max_shard_bytes: int = 5 * 10**9,
     overwrite: bool = False,
-    format: Literal["exchange", "hf"] = "exchange",
+    format: Literal["exchange", "hf", "gguf"] = "exchange",
     family: str | None = None,
 ) -> None:
-    """Writes ``model`` as a folder, the same bytes as the JAX model with these weights would.
+    """Writes ``model`` as a folder or, in the format ``gguf``, a file; the JAX model with these weights gives the same bytes.
 
-    transformers opens the format ``hf``: there the model becomes one of ``family``, or of the first family that expresses it
-    exactly. Raises WeightsError where ``path`` exists and ``overwrite`` is off, or where the disk is too small; ConfigError
-    where no family expresses the model.
+    transformers opens the formats ``hf`` and ``gguf``: there the model becomes one of ``family``, or of the first family that
+    expresses it exactly. Raises WeightsError where ``path`` exists and ``overwrite`` is off, or where the disk is too small;
+    ConfigError where no family expresses the model.
     """
     state = model.state_dict()
     announced = {name: (tuple(tensor.shape), numpy_dtype(tensor)) for name, tensor in state.items()}
@@ -42,8 +42,11 @@ def save_pretrained(
     options: dict[str, Any] = {"max_shard_bytes": max_shard_bytes, "overwrite": overwrite}
     if format == "exchange":
         hub.write_weights(path, announced, state_to_hub(state), hub.exchange_files(model.config, tokenizer), **options)
+        return
+    source = hf.HubSource(announced, lambda name: to_array(state[name]))
+    if format == "gguf":
+        gguf.write_gguf(path, model.config, source, hub.tokenizer_files(tokenizer), family, overwrite)
     else:
-        source = hf.HubSource(announced, lambda name: to_array(state[name]))
         chosen = hf.choose(model.config, family)
         hf.write_folder(path, model.config, chosen, source, hub.tokenizer_files(tokenizer), **options)
 

@@ -11,6 +11,13 @@ Overrides = Annotated[
 
 Step = Annotated[str, typer.Option(help="Which checkpoint of a run: best, latest or a step.")]
 
+Cast = Annotated[
+    Literal["float64", "float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Cast the weights. Default: as stored.", show_default=False),
+]
+
+Dequantize = Annotated[bool, typer.Option("--dequantize", help="Multiply quantised GGUF tensors out to float32.")]
+
 
 def parse_step(step: str) -> int | Literal["latest", "best"]:
     """What ``--step`` names. Raises CheckpointError where that is nothing."""

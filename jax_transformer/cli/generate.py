@@ -7,23 +7,25 @@ from typing import Annotated, Literal
 
 import typer
 
+from jax_transformer.cli.arguments import Cast, Dequantize
+
 _PACKAGE = {"jax": "jax_transformer", "torch": "torch_reference"}
 
 
 def generate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, an exported or a Hugging Face checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run, or a checkpoint: ours, Hugging Face's, GGUF.")],
     prompt: Annotated[str | None, typer.Option(help="Text to continue, or a source.", show_default=False)] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="UTF-8 file that holds that text.", show_default=False)] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 200,
     temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the most likely token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from this many most likely tokens.", show_default=False)] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw from the most likely tokens that reach this sum.", show_default=False)
-    ] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest with this sum.", show_default=False)] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="The text is a message, put as the chat template says.")] = False,
     system: Annotated[str | None, typer.Option(help="With --chat: the system message before it.", show_default=False)] = None,
+    dtype: Cast = None,
+    dequantize: Dequantize = False,
     framework: Annotated[Literal["jax", "torch"], typer.Option(help="Which implementation computes.")] = "jax",
 ) -> None:
     """Continue a text with a trained model.
@@ -45,7 +47,7 @@ def generate(
     model = read_model(folder)
     prepare(model)
     stream_text = import_module(f"{_PACKAGE[framework]}.generate.text").stream_text
-    pieces = stream_text(folder, messages or text, settings, max_new_tokens, stop or ())
+    pieces = stream_text(folder, messages or text, settings, max_new_tokens, stop or (), dtype, dequantize)
     sys.stdout.write("" if messages or isinstance(model, EncoderDecoder) else text)
     for piece in pieces:
         print(piece, end="", flush=True)

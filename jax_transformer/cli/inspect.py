@@ -10,7 +10,7 @@ import typer
 from jax_transformer.cli.arguments import Overrides
 
 _HEADER = ("JAX parameter", "shape", "dtype", "parameters", "PyTorch parameter", "shape")
-_THEIRS = ("Hugging Face tensor", "shape")
+_THEIRS = ("tensor in the file", "shape")
 
 Theirs = Callable[[str], dict[str, tuple[int, ...]]]
 """Hub name -> the tensors of a Hugging Face file that hold it."""
@@ -22,14 +22,14 @@ def inspect(
 ) -> None:
     """List a model's parameters.
 
-    Shape, dtype and size of each, and its name in JAX and in PyTorch; of a Hugging Face checkpoint also its name there. No
-    weights are made or read.
+    Shape, dtype and size of each, and its name in JAX and in PyTorch; of a checkpoint of Hugging Face or a GGUF file also its
+    name there. No weights are made or read.
 
     Example: jax-transformer inspect mini_small
     """
     from jax_transformer.cli.process import prepare
     from jax_transformer.cli.target import read_model
-    from jax_transformer.convert import hf
+    from jax_transformer.convert import gguf, hf
 
     model = read_model(target, overrides or [])
     prepare(model)
@@ -38,8 +38,8 @@ def inspect(
     from jax_transformer.nn.params import param_specs
 
     theirs = None
-    if hf.is_hf(target):
-        model, view = open_pretrained(Path(target))
+    if hf.is_hf(target) or gguf.is_gguf(target):
+        model, view = open_pretrained(Path(target), dequantize=gguf.is_gguf(target))
         theirs = view.stored if isinstance(view, hf.HubView) else None
     specs = param_specs(abstract_model(model))
     typer.echo("\n".join(_table(_rows(specs, theirs))))

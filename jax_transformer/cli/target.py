@@ -7,15 +7,19 @@ from jax_transformer.config import Dtype, Model
 
 
 def read_model(target: str | Path, overrides: Sequence[str] = ()) -> Model:
-    """The model config of a preset, a file, a run folder, or a checkpoint, ours or Hugging Face's (dtype: that of its weights).
+    """The model config of a preset, a file, a run, or a checkpoint: ours, GGUF, Hugging Face's (dtype: that of its weights).
 
-    Raises ConfigError or WeightsError where there is none, and for overrides of a Hugging Face checkpoint.
+    Raises ConfigError or WeightsError where there is none, and for overrides of a checkpoint that is not ours.
     """
     from jax_transformer.config.errors import ConfigError
     from jax_transformer.config.load import load_config
     from jax_transformer.config.run import Run
-    from jax_transformer.convert import hf, hub
+    from jax_transformer.convert import gguf, hf, hub
 
+    if gguf.is_gguf(target):
+        if overrides:
+            raise ConfigError(f"{target}: is a GGUF file, whose config takes no changes; got {' '.join(overrides)}")
+        return gguf.read_config(target)
     if not hf.is_hf(target):
         config = load_config(target, overrides)
         return config.model if isinstance(config, Run) else config

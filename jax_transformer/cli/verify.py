@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from jax_transformer.cli.arguments import Step, parse_step
+from jax_transformer.cli.arguments import Dequantize, Step, parse_step
 
 
 def verify(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A run folder, an exported or a Hugging Face checkpoint.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run, or a checkpoint: ours, Hugging Face's, GGUF.")],
     b: Annotated[Path | None, typer.Argument(metavar="[B]", help="Another. Default: A itself.", show_default=False)] = None,
     frameworks: Annotated[
         tuple[str, str] | None,
@@ -18,6 +18,7 @@ def verify(
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="The dtype that both compute in.")] = "float32",
     step: Step = "best",
     longest: Annotated[int, typer.Option(min=1, help="Tokens of the longest row.")] = 4352,
+    dequantize: Dequantize = False,
     seed: Annotated[int, typer.Option(help="Draws the tokens.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Also write the certificate, JSON.", show_default=False)] = None,
 ) -> None:
@@ -40,7 +41,7 @@ def verify(
     from jax_transformer.verify.run import Question, default_frameworks
     from jax_transformer.verify.run import verify as compare
 
-    question = Question(frameworks or default_frameworks(alone=b is None), dtype, chosen, longest, seed)
+    question = Question(frameworks or default_frameworks(alone=b is None), dtype, chosen, longest, seed, dequantize)
     certificate = compare(a, b or a, question)
     print_certificate(certificate, Console(width=None if typer.get_text_stream("stdout").isatty() else 120))
     if report is not None:
@@ -50,7 +51,10 @@ def verify(
 
 def _check_folders(*folders: Path) -> None:
     from jax_transformer.config.errors import WeightsError
+    from jax_transformer.convert.gguf import is_gguf
 
     for folder in folders:
-        if not ((folder / "checkpoints").is_dir() or (folder / "config.json").is_file()):
-            raise WeightsError(f"{folder}: has neither checkpoints/ (a run folder) nor config.json (a folder of weights)")
+        if not ((folder / "checkpoints").is_dir() or (folder / "config.json").is_file() or is_gguf(folder)):
+            raise WeightsError(
+                f"{folder}: no GGUF file, and has neither checkpoints/ (a run folder) nor config.json (a folder of weights)"
+            )

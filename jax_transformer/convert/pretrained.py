@@ -1,4 +1,4 @@
-"""Exchange and Hugging Face folders <-> JAX models, and everything that can become such a folder: runs and GGUF files too."""
+"""Exchange folders, Hugging Face folders and GGUF files <-> JAX models, and runs, which can become each of them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ from jax_transformer.train.checkpoint import restore_params
 
 MAX_SHARD_BYTES = 5 * 10**9
 
-Format = Literal["exchange", "hf"]
-"""Our own folders, or those of Hugging Face."""
+Format = Literal["exchange", "hf", "gguf"]
+"""Our own folders, those of Hugging Face, or files of llama.cpp."""
 
 
 def save_pretrained(
@@ -36,12 +36,12 @@ def save_pretrained(
     format: Format = "exchange",
     family: str | None = None,
 ) -> None:
-    """Writes ``model`` as a folder, with its ``tokenizer`` (a file, or an object).
+    """Writes ``model`` as a folder or, in the format ``gguf``, a file, with its ``tokenizer`` (a file, or an object).
 
-    ``torch_reference`` opens both formats, transformers the format ``hf``: there the model becomes one of ``family``, or of the
-    first family that expresses it exactly. The folder appears whole or not at all; memory peaks at one layer's tensors. Raises
-    WeightsError where ``path`` exists and ``overwrite`` is off, where the disk is too small, or where this process does not
-    hold all of the weights; ConfigError where no family expresses the model.
+    ``torch_reference`` opens all formats, transformers the formats ``hf`` and ``gguf``: there the model becomes one of
+    ``family``, or of the first family that expresses it exactly. The target appears whole or not at all; memory peaks at one
+    layer's tensors. Raises WeightsError where ``path`` exists and ``overwrite`` is off, where the disk is too small, or where
+    this process does not hold all of the weights; ConfigError where no family expresses the model.
     """
     params, specs = get_params(model), param_specs(model)
     for name, array in params.items():
@@ -101,15 +101,16 @@ def convert(
     check_finite: bool = True,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     overwrite: bool = False,
-    format: Format = "exchange",
+    format: Format | None = None,
     family: str | None = None,
     dequantize: bool = False,
 ) -> None:
-    """Writes a run folder (one ``step`` of its checkpoints), or what ``load_pretrained`` opens, as the folder ``dst``.
+    """Writes a run folder (one ``step`` of its checkpoints), or what ``load_pretrained`` opens, as ``dst``.
 
-    ``dtype`` and ``dequantize`` as there, ``format`` and ``family`` as in ``save_pretrained``. Tokenizer files travel along.
-    Raises WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like ``save_pretrained``; ``dst`` is
-    then left as it was.
+    Without a ``format`` a name that ends in ``.gguf`` is a GGUF file, and any other a folder of ours. ``dtype`` and
+    ``dequantize`` as there, ``format`` and ``family`` as in ``save_pretrained``. Tokenizer files travel along. Raises
+    WeightsError, CheckpointError or ConfigError where ``src`` cannot be trusted, or like ``save_pretrained``; ``dst`` is then
+    left as it was.
     """
     src = Path(src)
     if (src / "checkpoints").is_dir():
@@ -120,7 +121,8 @@ def convert(
         raise WeightsError(f"{src}: no GGUF file, and has neither checkpoints/ (a run) nor config.json (a folder of weights)")
     files = gguf.companions(src) if gguf.is_gguf(src) else hf.companions(src)
     options = {"max_shard_bytes": max_shard_bytes, "overwrite": overwrite}
-    write_source(dst, _cast(opened, dtype, check_finite), files, (format, family), **options)
+    chosen: Format = format or ("gguf" if Path(dst).suffix == ".gguf" else "exchange")
+    write_source(dst, _cast(opened, dtype, check_finite), files, (chosen, family), **options)
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,13 @@ def _cast(source: Source, dtype: str | None, check_finite: bool) -> Source:
 def write_source(
     path: str | Path, source: Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
 ) -> None:
-    """Writes ``source`` as a folder of a format and, in that of Hugging Face, a family; ``options`` go to ``write_weights``."""
+    """Writes ``source`` in a format and, where it has families, as one of them; ``options`` go to ``write_weights``."""
     if format[0] == "exchange":
         files = {**files, **hub.exchange_files(source.config, None)}
         hub.write_weights(path, source.specs, source.tensors, files, **options)
+    elif format[0] == "gguf":
+        own = hf.HubSource(source.specs, source.read)
+        gguf.write_gguf(path, source.config, own, files, format[1], options.get("overwrite", False))
     else:
         chosen = hf.choose(source.config, format[1])
         hf.write_folder(path, source.config, chosen, hf.HubSource(source.specs, source.read), files, **options)

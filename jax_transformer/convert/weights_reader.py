@@ -25,6 +25,10 @@ class Weights(Mapping[str, TensorInfo]):
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         """The tensor, or consecutive ``rows`` of its first axis."""
 
+    def label(self, name: str) -> str:
+        """What the file calls the tensor."""
+        return name
+
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor with its name, one at a time."""
         return ((name, self.read(name)) for name in self)

@@ -1,20 +1,17 @@
 """Writes a folder of weights so that it is there whole or not at all."""
 
-import errno
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jax_transformer.config.errors import WeightsError
+from jax_transformer.convert.atomic import taking_place
 from jax_transformer.convert.safetensors_file import TensorInfo, format_header
 
 SINGLE = "model.safetensors"
@@ -25,12 +22,6 @@ Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Tensor name to shape and dtype."""
 
 _REPLACEABLE = re.compile(r".*\.(safetensors|json|jinja|sha256)|(merges|vocab)\.txt|(tokenizer|spiece)\.model|README\.md")
-_CHUNK = 4 * 2**20
-_REASONS = {
-    errno.ENOSPC: "the disk is full: free some of it, or choose another place",
-    errno.EDQUOT: "the quota is used up: free some of it, or choose another place",
-    errno.EFBIG: "one file may not be so large here: choose a smaller max_shard_bytes, or raise the limit (ulimit -f)",
-}
 
 
 def write_weights(
@@ -49,7 +40,10 @@ def write_weights(
     """
     small = files or {}
     total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in specs.values())
-    with _new_folder(Path(folder).resolve(), total + sum(map(len, small.values())), overwrite) as temporary:
+    folder = Path(folder).resolve()
+    needed = total + sum(map(len, small.values()))
+    with taking_place(folder, needed, lambda: _check_target(folder, overwrite)) as temporary:
+        temporary.mkdir()
         shards = _plan_shards(specs, max_shard_bytes)
         weight_map = {name: file for file, part in shards.items() for name in part}
         headers, places = {}, {}
@@ -114,29 +108,6 @@ def _write_tensors(
         raise WeightsError(f"tensors were announced but not given: {sorted(left)}")
 
 
-@contextmanager
-def _new_folder(folder: Path, num_bytes: int, overwrite: bool) -> Generator[Path]:
-    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    try:
-        _sweep(folder)
-        _check_target(folder, overwrite)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder.parent).free
-        if free < num_bytes:
-            raise WeightsError(f"{folder}: needs {num_bytes:,} bytes, the disk has {free:,} free")
-        temporary.mkdir()
-        try:
-            yield temporary
-            for file in [*temporary.iterdir(), temporary]:
-                _flush(file)
-            _take_place(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        reason = f" ({_REASONS[error.errno]})" if error.errno in _REASONS else ""
-        raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}{reason}") from error
-
-
 def _check_target(folder: Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -147,43 +118,3 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     foreign = [item.name for item in folder.iterdir() if item.is_dir() or not _REPLACEABLE.fullmatch(item.name)]
     if foreign:
         raise WeightsError(f"{folder}: will not be replaced, it holds more than weights: {sorted(foreign)[:8]}")
-
-
-def _take_place(temporary: Path, folder: Path) -> None:
-    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    _flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what killed exports to ``folder`` left, and brings back a folder that one had moved aside."""
-    name = re.compile(re.escape(folder.name) + r"\.(tmp|old)-(\d+)")
-    for left in folder.parent.iterdir() if folder.parent.is_dir() else ():
-        match = name.fullmatch(left.name)
-        if match is None or _alive(int(match[2])):
-            continue
-        if match[1] == "old" and not folder.exists():
-            os.rename(left, folder)
-        else:
-            shutil.rmtree(left)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,10 +1,12 @@
 """Text in, text out: a model and its tokenizer, in memory or in a folder, streaming a continuation or an answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jax_transformer.config import Sampling
 from jax_transformer.config.errors import DataError
+from jax_transformer.convert.gguf import text_folder
 from jax_transformer.convert.hf.chat import Messages
 from jax_transformer.convert.hf.texts import read_text_rules
 from jax_transformer.convert.pretrained import load_pretrained
@@ -15,9 +17,16 @@ from jax_transformer.models.encoder_decoder import EncoderDecoder
 
 
 def stream_text(
-    folder: Path | str, prompt: str | Messages, settings: Sampling, max_new_tokens: int, stop: Sequence[str] = ()
+    folder: Path | str,
+    prompt: str | Messages,
+    settings: Sampling,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    dtype: str | None = None,
+    dequantize: bool = False,
 ) -> Iterator[str]:
-    """``continue_text`` with the model and tokenizer of a folder, ours or Hugging Face's, or of ``export/`` in a run folder.
+    """``continue_text`` with the model and tokenizer of a folder, ours or Hugging Face's, of a GGUF file, or of
+    ``export/`` in a run folder; ``dtype`` and ``dequantize`` as in ``load_pretrained``.
 
     Messages instead of a text are a conversation, which the folder's chat template makes a prompt of; the text is then the
     answer. A folder of Hugging Face, or made of one, says itself which special tokens a prompt gets and which end the text.
@@ -26,14 +35,15 @@ def stream_text(
     folder = Path(folder)
     exported = folder / "export"
     folder = exported if exported.is_dir() else folder
-    tokenizer, rules = load_tokenizer(folder), read_text_rules(folder)
+    with text_folder(folder) as beside:
+        tokenizer, rules = load_tokenizer(beside), replace(read_text_rules(beside), folder=folder)
     # A prompt that cannot be encoded is refused before the weights are read.
     ids = (
         tokenizer.encode(prompt, rules.adds_special_tokens)
         if isinstance(prompt, str)
         else rules.chat(prompt, tokenizer.backend)
     )
-    model = load_pretrained(folder)
+    model = load_pretrained(folder, dtype, dequantize=dequantize)
     end = _end(tokenizer)
     ids = ids if rules.adds_special_tokens else _as_prompt(model, ids, end)
     stop_tokens = end if rules.stop_tokens is None else rules.stop_tokens

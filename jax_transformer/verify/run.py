@@ -12,6 +12,7 @@ from typing import Literal
 from jax_transformer.config import DtypeName
 from jax_transformer.config.errors import ConfigError
 from jax_transformer.convert import hf
+from jax_transformer.convert.gguf import is_gguf
 from jax_transformer.convert.pretrained import convert
 from jax_transformer.verify.certificate import Certificate, SideRecord
 from jax_transformer.verify.checks import (
@@ -48,6 +49,8 @@ class Question:
     """Which checkpoint of a run."""
     longest: int = LONGEST
     seed: int = 0
+    dequantize: bool = False
+    """Whether quantised GGUF files are multiplied out to float32."""
 
 
 def default_frameworks(alone: bool) -> tuple[str, str]:
@@ -71,8 +74,9 @@ def check_frameworks(frameworks: tuple[str, str]) -> None:
 def verify(a: Path, b: Path, question: Question) -> Certificate:
     """Compares folder ``a`` in the first framework with ``b`` in the second: tensors, logits, logits through a cache.
 
-    Each is an exchange folder, a run or a folder of Hugging Face. Needs JAX's 64-bit mode for float64. Raises ConfigError where
-    the configs mean different models or a framework is missing, WeightsError and CheckpointError for damaged folders.
+    Each is an exchange folder, a run, a folder of Hugging Face or a GGUF file. Needs JAX's 64-bit mode for float64. Raises
+    ConfigError where the configs mean different models or a framework is missing, WeightsError and CheckpointError for damaged
+    folders.
     """
     check_frameworks(question.frameworks)
     with _opened(a, question) as first, _opened(b, question) as second:
@@ -96,12 +100,13 @@ def _limit(question: Question) -> float:
 
 @contextmanager
 def _opened(folder: Path, question: Question) -> Iterator[Path]:
-    """A folder that every framework opens: a run is exported for as long as it is compared."""
-    if not (folder / "checkpoints").is_dir():
+    """What every framework opens: a run is exported for as long as it is compared, and a file that is to be dequantized."""
+    dequantize = question.dequantize and is_gguf(folder)
+    if not dequantize and not (folder / "checkpoints").is_dir():
         yield folder
         return
     with tempfile.TemporaryDirectory() as temporary:
-        convert(folder, Path(temporary) / "export", step=question.step)
+        convert(folder, Path(temporary) / "export", step=question.step, dequantize=dequantize)
         yield Path(temporary) / "export"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_transformer.convert.hub import open_weights
 
-F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K, BF16 = 0, 1, 2, 3, 6, 7, 8, 14, 30
+F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ2_XXS, BF16 = 0, 1, 2, 3, 6, 7, 8, 16, 30
 PLAIN = {"float32": F32, "float16": F16, "bfloat16": BF16}
 
 Tensor = tuple[int, tuple[int, ...], bytes]

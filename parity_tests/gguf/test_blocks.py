@@ -14,7 +14,7 @@ from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.gguf.blocks import BLOCKS
 from jax_transformer.nn.params import get_params
 from parity_tests.cli.test_commands import run
-from parity_tests.gguf.files import Q4_0, Q4_1, Q5_0, Q5_1, Q6_K, Q8_0, Tensor, metadata_of, pack, tensors_of
+from parity_tests.gguf.files import IQ2_XXS, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Tensor, metadata_of, pack, tensors_of
 from parity_tests.hf.cases import SMALL
 from parity_tests.hf.checkpoints import transformers
 
@@ -43,19 +43,22 @@ FORMULAS: dict[str, tuple[int, Formula]] = {
 """Number ``i`` of a block, as ggml's quants.h defines it."""
 
 
+SCALES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+"""Where a block has numbers in float16; the others have one at its beginning."""
+
+
 def blocks(kind: str, count: int) -> list[bytes]:
     """Random blocks whose scales are of a usual size."""
     rng = np.random.default_rng(5)
     raw = rng.integers(0, 256, (count, BLOCKS[kind].num_bytes), np.uint8)
-    scales = rng.normal(0, 0.1, (count, 2)).astype("<f2").view(np.uint8)
-    width = 4 if kind.endswith("_1") else 2
-    raw[:, :width] = scales[:, :width]
+    for start in SCALES.get(kind, (0,)):
+        raw[:, start : start + 2] = rng.normal(0, 0.1, (count, 1)).astype("<f2").view(np.uint8)
     return [row.tobytes() for row in raw]
 
 
-def even_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def even_model(folder: Path, width: int = 32) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Metadata and tensors of a model whose rows are whole blocks."""
-    config = transformers.LlamaConfig(**SMALL | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1})
+    config = transformers.LlamaConfig(**SMALL | {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 1})
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return metadata_of(config, "llama"), tensors_of(folder, "llama", (4, 2))
 
@@ -104,7 +107,7 @@ def test_the_command_asks_for_the_flag_and_other_types_are_refused_by_name(tmp_p
     assert "--dequantize" in done.stderr
     assert not (tmp_path / "ours").exists()
     assert run("convert", tmp_path / "q8.gguf", tmp_path / "ours", "--dequantize").returncode == 0
-    (tmp_path / "q6.gguf").write_bytes(pack(metadata, tensors | {"output.weight": (Q6_K, shape, b"")}))
-    done = run("convert", tmp_path / "q6.gguf", tmp_path / "other", "--dequantize")
+    (tmp_path / "iq2.gguf").write_bytes(pack(metadata, tensors | {"output.weight": (IQ2_XXS, shape, b"")}))
+    done = run("convert", tmp_path / "iq2.gguf", tmp_path / "other", "--dequantize")
     assert done.returncode == 2
-    assert "tensors of type ['Q6_K'] (the first: 'output.weight') are not read" in done.stderr
+    assert "tensors of type ['IQ2_XXS'] (the first: 'output.weight') are not read" in done.stderr

@@ -134,7 +134,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any], dict[str, Tensor]], Any], str
     "split": (lambda m, t: m.update({"split.count": 3}), "is one of 3 parts"),
     "unknown key": (lambda m, t: m.update({"llama.logit_scale": 2.0}), "'llama.logit_scale': 2.0}: these keys may change"),
     "missing key": (lambda m, t: m.pop("llama.block_count"), "key 'llama.block_count' is missing"),
-    "experts": (lambda m, t: m.update({"llama.expert_count": 8}), "llama.expert_count is 8"),
+    "experts": (lambda m, t: m.update({"llama.expert_count": 8}), "key 'llama.expert_used_count' is missing"),
     "part of a head": (lambda m, t: m.update({"llama.rope.dimension_count": 4}), "llama.rope.dimension_count is 4"),
     "scaling": (lambda m, t: m.update({"llama.rope.scaling.type": "yarn"}), "llama.rope.scaling.type is 'yarn'"),
     "many layers": (lambda m, t: m.update({"llama.block_count": 2**31}), "layers"),
@@ -156,6 +156,16 @@ def test_a_file_that_is_no_model_that_we_know_is_refused_by_name(case: str, tmp_
     with pytest.raises((ConfigError, WeightsError)) as caught:
         load_pretrained(altered(change, tmp_path))
     assert wanted in str(caught.value)
+
+
+def test_tensors_of_many_experts_are_not_counted_out(tmp_path: Path):
+    """A small file that names four thousand experts in each of many tensors."""
+    theirs = save("mixtral", tmp_path / "hf")
+    metadata = metadata_of(theirs.config, "llama") | {"llama.expert_count": 5, "llama.expert_used_count": 2}
+    many = {f"blk.{layer}.ffn_up_exps.weight": (F32, (4096, 1, 1), bytes(4 * 4096)) for layer in range(65)}
+    (tmp_path / "x.gguf").write_bytes(pack(metadata, {"token_embd.weight": (F32, (43, 24), bytes(43 * 24 * 4))} | many))
+    with pytest.raises(WeightsError, match="stands for more than 262144 tensors, one for each expert"):
+        load_pretrained(tmp_path / "x.gguf")
 
 
 def test_other_files_are_not_taken_for_gguf(tmp_path: Path):

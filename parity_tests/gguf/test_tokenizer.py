@@ -96,6 +96,12 @@ def test_ids_and_texts_are_those_of_the_original(pre: str, tmp_path: Path):
     assert len({tuple(tokens) for tokens in different.values()}) == len(PRE)
 
 
+def test_starcoder_cuts_texts_as_smollm_does(tmp_path: Path):
+    keys = metadata("smollm")
+    other = files(tmp_path / "x.gguf", keys | {"tokenizer.ggml.pre": "starcoder"})
+    assert other == files(tmp_path / "y.gguf", keys) != files(tmp_path / "z.gguf", keys | {"tokenizer.ggml.pre": "gpt-2"})
+
+
 @pytest.mark.parametrize(
     ("pre", "stated", "begins"), [("llama-bpe", None, True), ("qwen2", None, False), ("qwen2", True, True)]
 )

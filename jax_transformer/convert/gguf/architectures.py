@@ -1,51 +1,120 @@
-"""What the metadata of a GGUF file says of the model: the keys of a config of Hugging Face, by architecture."""
+"""The architectures that are read and written: a closed table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.convert.gguf.file import GgufFile
-from jax_transformer.convert.hf.flat import Flat
+from jax_transformer.convert.gguf.keys import CAPS, FFN, NORM, RMS, USED, WINDOW, Key
+from jax_transformer.convert.gguf.names import (
+    ATTENTION,
+    EXPERTS,
+    GLU,
+    MLP,
+    PRE,
+    QK_NORM,
+    SANDWICH,
+    W123,
+    Layout,
+)
+
+Values = dict[str, Any]
+"""A config of Hugging Face."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One ``general.architecture``, and how its tensors differ from those of the family that it is."""
+    """One ``general.architecture``, and how its files differ from those of the family that it is."""
 
+    name: str
     family: str
+    modules: Mapping[str, str]
+    """Of a block, in llama.cpp's names and those of the family."""
+    keys: tuple[Key, ...] = (RMS, FFN)
     interleaved: tuple[str, ...] = ()
-    """Modules of which llama.cpp puts the two halves of each head between each other, for its own rotation."""
-    biases: tuple[str, ...] = ()
-    """Keys of the family's config that say if there are biases; here the tensors do."""
-    overrides: Flat = field(default_factory=dict)
-    """Fields of our config for what the file stores in another sense than the family."""
+    """Modules of queries and keys whose halves of a head llama.cpp puts between each other."""
+    one_plus: bool = False
+    """Whether norms are stored as 1 + w."""
+    biases: Mapping[str, str] = field(default_factory=dict)
+    """Keys of the family's config that say if there are biases, and a tensor that is there if so."""
+    implied: Callable[[Values], Values] = lambda _: {}
+    """What no key says: further values, given the others."""
+
+    def layout(self, values: Mapping[str, Any]) -> Layout:
+        """Of the tensors of a model with the config ``values``."""
+        heads = (values["num_attention_heads"], values["num_key_value_heads"])
+        return Layout(self.modules, dict(zip(self.interleaved, heads, strict=False)), self.one_plus)
 
 
-ARCHITECTURE = {
-    "llama": Architecture("llama", interleaved=("attn_q", "attn_k"), biases=("attention_bias", "mlp_bias")),
-    "qwen2": Architecture("qwen2"),
-    "qwen3": Architecture("qwen3", biases=("attention_bias",)),
-    # The file has 1 + w. Taking 1 away would lose bits of w, so the norms are read as they are stored.
-    "gemma": Architecture("gemma", overrides={"layer.norm.weight": "scale", "final_norm.weight": "scale"}),
-}
+def _gemma(large: int) -> Callable[[Values], Values]:
+    """Scores are scaled by the width of a head, in the model of ``large`` layers by the width of the model per head."""
 
-_SIZES = {
-    "block_count": "num_hidden_layers",
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-}
-"""Counts and widths that every file has."""
+    def implied(values: Values) -> Values:
+        share = values["hidden_size"] // values["num_attention_heads"]
+        return {"query_pre_attn_scalar": share if values["num_hidden_layers"] == large else values["head_dim"]}
 
-_SINGLE = ("expert_count", "expert_used_count", "attention.sliding_window", "rope.scaling.finetuned")
-"""Keys of what these families do not have; zero says so."""
+    return implied
 
-_BIASES = {"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"}
 
-FREQUENCIES = "rope_freqs.weight"
-"""A tensor that divides the frequencies of the rotation, for Llama 3.1 and later."""
+_BIAS = {"attention_bias": "blk.0.attn_q.bias"}
+
+ARCHITECTURES = (
+    Architecture(
+        "llama",
+        "llama",
+        ATTENTION | PRE | GLU,
+        interleaved=("attn_q", "attn_k"),
+        biases=_BIAS | {"mlp_bias": "blk.0.ffn_up.bias"},
+    ),
+    Architecture(
+        "llama",
+        "mixtral",
+        ATTENTION | PRE | W123,
+        keys=(RMS, FFN, Key("expert_count", "num_local_experts"), USED),
+        interleaved=("attn_q", "attn_k"),
+    ),
+    Architecture("qwen2", "qwen2", ATTENTION | PRE | GLU),
+    Architecture("qwen3", "qwen3", ATTENTION | PRE | GLU | QK_NORM, biases=_BIAS),
+    Architecture(
+        "qwen3moe",
+        "qwen3_moe",
+        ATTENTION | PRE | QK_NORM | EXPERTS,
+        keys=(
+            RMS,
+            Key("expert_count", "num_experts"),
+            USED,
+            Key("expert_feed_forward_length", "moe_intermediate_size"),
+            Key("feed_forward_length", "intermediate_size", None),
+        ),
+        biases=_BIAS,
+        implied=lambda _: {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    ),
+    Architecture("gemma", "gemma", ATTENTION | PRE | GLU, one_plus=True),
+    Architecture(
+        "gemma2",
+        "gemma2",
+        ATTENTION | SANDWICH | GLU,
+        keys=(RMS, FFN, WINDOW, *CAPS),
+        one_plus=True,
+        implied=_gemma(46),
+    ),
+    Architecture(
+        "gemma3",
+        "gemma3_text",
+        ATTENTION | SANDWICH | GLU | QK_NORM,
+        keys=(
+            RMS,
+            FFN,
+            WINDOW,
+            Key("final_logit_softcapping", "final_logit_softcapping", None),
+            Key("rope.freq_base_swa", "rope_local_base_freq", 10_000.0),
+        ),
+        one_plus=True,
+        implied=_gemma(62),
+    ),
+    Architecture("starcoder2", "starcoder2", ATTENTION | PRE | MLP, keys=(NORM, FFN), biases={"use_bias": "blk.0.attn_q.bias"}),
+)
 
 
 def architecture_of(file: GgufFile) -> Architecture:
@@ -55,123 +124,11 @@ def architecture_of(file: GgufFile) -> Architecture:
             f"{file.path}: is one of {file.metadata['split.count']} parts; merge them with llama-gguf-split first"
         )
     name, kind = file.metadata.get("general.architecture"), file.metadata.get("general.type", "model")
-    if not isinstance(name, str) or name not in ARCHITECTURE or kind != "model":
+    found = [one for one in ARCHITECTURES if one.name == name]
+    if not found or kind != "model":
         raise ConfigError(
             f"{file.path}: general.architecture {name!r} of type {kind!r} is not read; "
-            f"wanted a model, one of {list(ARCHITECTURE)}"
+            f"wanted a model, one of {sorted({one.name for one in ARCHITECTURES})}"
         )
-    return ARCHITECTURE[name]
-
-
-def config_values(file: GgufFile, architecture: Architecture, factors: list[float] | None) -> dict[str, Any]:
-    """The config of Hugging Face that a file stands for; ``factors`` are its ``FREQUENCIES``.
-
-    Raises ConfigError for keys that are missing, that may change what is computed and are not known, or that no model of the
-    family has.
-    """
-    keys = _Keys(file)
-    values: dict[str, Any] = {theirs: keys.size(ours) for ours, theirs in _SIZES.items()}
-    values["rms_norm_eps"] = keys.get("attention.layer_norm_rms_epsilon")
-    heads, width = values["num_attention_heads"], values["hidden_size"]
-    values["num_key_value_heads"] = keys.size("attention.head_count_kv", heads)
-    values["head_dim"] = head_dim = keys.size("attention.key_length", keys.peek("rope.dimension_count") or width // heads)
-    for key in ("attention.value_length", "rope.dimension_count"):
-        keys.expect(key, (head_dim,), f"heads of {head_dim} that rotate as a whole")
-    for key in _SINGLE:
-        keys.expect(key, (0, False), "none of it")
-    values |= _by_tensors(file, architecture, keys) | _rotation(keys, factors, values["max_position_embeddings"])
-    keys.finish()
-    special = {"bos": "bos", "eos": "eos", "pad": "padding"}
-    ids = {f"{name}_token_id": file.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in special.items()}
-    return values | {name: number for name, number in ids.items() if number is not None}
-
-
-class _Keys:
-    """The keys of a file's architecture, and which of them were asked for."""
-
-    def __init__(self, file: GgufFile) -> None:
-        self._path = file.path
-        self._prefix = f"{file.metadata['general.architecture']}."
-        self._values = {
-            key.removeprefix(self._prefix): value for key, value in file.metadata.items() if key.startswith(self._prefix)
-        }
-        self._asked: set[str] = set()
-
-    def peek(self, key: str) -> Any:
-        """A value, or None."""
-        return self._values.get(key)
-
-    def get(self, key: str, *default: Any) -> Any:
-        """A value. Raises ConfigError where it is missing and has no default."""
-        self._asked.add(key)
-        if key not in self._values and not default:
-            raise ConfigError(f"{self._path}: key {self._prefix + key!r} is missing")
-        return self._values.get(key, *default)
-
-    def size(self, key: str, *default: Any) -> int:
-        """A count or width, the same for all layers. Raises ConfigError where it is none."""
-        value = self.get(key, *default)
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"{self._path}: {self._prefix}{key} is {value!r}; wanted one whole number above 0")
-        return value
-
-    def expect(self, key: str, wanted: tuple[Any, ...], meaning: str) -> None:
-        """Raises ConfigError where there is a value and it is not one of those ``wanted``."""
-        if (value := self.get(key, wanted[0])) not in wanted:
-            raise ConfigError(f"{self._path}: {self._prefix}{key} is {value!r}; this family is read with {meaning}")
-
-    def finish(self) -> None:
-        """Raises ConfigError where keys are left that nobody asked for."""
-        if left := {self._prefix + key: value for key, value in self._values.items() if key not in self._asked}:
-            raise ConfigError(f"{self._path}: {left}: these keys may change what the model computes and are not known")
-
-
-def _by_tensors(file: GgufFile, architecture: Architecture, keys: _Keys) -> dict[str, Any]:
-    """What only the tensors say: the vocabulary, a matrix that is tied, biases."""
-    table = file.tensors.get("token_embd.weight")
-    if table is None:
-        raise WeightsError(f"{file.path}: has no tensor token_embd.weight; wanted a model with its embeddings")
-    keys.expect("vocab_size", (table.shape[0],), f"the {table.shape[0]} rows of token_embd.weight")
-    values = {"vocab_size": table.shape[0], "tie_word_embeddings": "output.weight" not in file.tensors}
-    return values | {key: _BIASES[key] in file.tensors for key in architecture.biases}
-
-
-def _rotation(keys: _Keys, factors: list[float] | None, length: Any) -> dict[str, Any]:
-    """Theta and scaling. Divisors that a file has as numbers are those of ``longrope``, the same for every length."""
-    values: dict[str, Any] = {"rope_theta": keys.get("rope.freq_base", 10_000.0)}
-    kind, factor = keys.get("rope.scaling.type", "none"), keys.get("rope.scaling.factor", 1.0)
-    keys.expect("rope.scaling.type", ("none", "linear"), "no scaling or a linear one")
-    original = keys.get("rope.scaling.original_context_length", length)
-    if kind == "linear":
-        values["rope_scaling"] = {"rope_type": "linear", "factor": factor}
-    if factors is not None:
-        values["rope_scaling"] = {
-            "rope_type": "longrope",
-            "short_factor": factors,
-            "long_factor": factors,
-            "attention_factor": 1.0,
-            "factor": 1.0,
-            "original_max_position_embeddings": original,
-        }
-    return values
-
-
-MODULES: Mapping[str, str] = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
-BLOCK_MODULES: Mapping[str, str] = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-"""Modules of a block, in llama.cpp's names and those of the family."""
+    mixture = bool(file.metadata.get(f"{name}.expert_count", 0))
+    return next((one for one in found if (USED in one.keys) == mixture), found[0])

@@ -71,9 +71,17 @@ def read_gguf(path: str | Path) -> GgufFile:
     path = Path(path)
     try:
         with path.open("rb") as stream:
-            return _Header(path, stream, path.stat().st_size).parse()
+            return parse_header(path, stream, path.stat().st_size)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def parse_header(path: Path, stream: BinaryIO, size: int) -> GgufFile:
+    """The header that ``stream`` begins with, of a file of ``size`` bytes that messages call ``path``.
+
+    Raises WeightsError for a header that breaks any rule of the format.
+    """
+    return _Header(path, stream, size).parse()
 
 
 class _Header:

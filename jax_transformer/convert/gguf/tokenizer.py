@@ -9,8 +9,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.gguf.file import GgufFile
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
+NORMAL, _UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 """Token types: pieces, the one for what has none, special ones, texts that are never cut, and rows that fill up."""
+
+SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+"""Special tokens in Hugging Face's names and in the keys of a file."""
+
+HUGGINGFACE = "huggingface.json"
+"""Key for a whole ``tokenizer.json``, after ``tokenizer.``; where it is there, nothing is rebuilt."""
 
 _SPACE = "\u2581"
 """What SentencePiece writes for a space."""
@@ -21,7 +27,7 @@ _ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 
 
 @dataclass(frozen=True)
-class _Pre:
+class Pre:
     """What ``tokenizer.ggml.pre`` stands for: how texts are cut into words before they are merged."""
 
     pattern: str | None = None
@@ -35,11 +41,12 @@ class _Pre:
     """Whether texts begin with the token for it where the file does not say."""
 
 
-_PRE = {
-    "gpt-2": _Pre(),
-    "smollm": _Pre(single_digits=True),
-    "llama-bpe": _Pre(rf"{_ENDINGS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}", whole_words=True, bos=True),
-    "qwen2": _Pre(rf"{_ENDINGS}|{_WORDS}|\p{{N}}|{_REST}", compose=True),
+PRE = {
+    "gpt-2": Pre(),
+    "smollm": Pre(single_digits=True),
+    "starcoder": Pre(single_digits=True),
+    "llama-bpe": Pre(rf"{_ENDINGS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}", whole_words=True, bos=True),
+    "qwen2": Pre(rf"{_ENDINGS}|{_WORDS}|\p{{N}}|{_REST}", compose=True),
 }
 
 
@@ -50,12 +57,12 @@ def tokenizer_files(file: GgufFile) -> dict[str, bytes]:
     """
     values = {key.removeprefix("tokenizer."): value for key, value in file.metadata.items() if key.startswith("tokenizer.")}
     kind, pre = values.get("ggml.model", "none"), values.get("ggml.pre")
-    if kind in ("none", "no_vocab"):
+    if kind in ("none", "no_vocab") and HUGGINGFACE not in values:
         return {}
-    if kind != "llama" and (kind != "gpt2" or pre not in tuple(_PRE)):
+    if HUGGINGFACE not in values and kind != "llama" and (kind != "gpt2" or pre not in tuple(PRE)):
         raise WeightsError(
             f"{file.path}: tokenizer.ggml.model is {kind!r} and .pre {pre!r}; wanted 'llama', or 'gpt2' and one of "
-            f"{list(_PRE)}; load_pretrained reads the model without its tokenizer"
+            f"{list(PRE)}; load_pretrained reads the model without its tokenizer"
         )
     try:
         return _files(values)
@@ -64,38 +71,51 @@ def tokenizer_files(file: GgufFile) -> dict[str, bytes]:
 
 
 def _files(values: dict[str, Any]) -> dict[str, bytes]:
-    tokens: list[str] = values["ggml.tokens"]
-    ids = {f"{name}_token": values.get(f"ggml.{key}_token_id") for name, key in _SPECIAL.items()}
-    names = {name: tokens[number] for name, number in ids.items() if number is not None}
-    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
-    files = {
-        "tokenizer.json": _backend(values, names).to_str(pretty=True).encode(),
-        "tokenizer_config.json": _json(config),
+    ids = {
+        f"{name}_token": number for name, key in SPECIAL.items() if (number := values.get(f"ggml.{key}_token_id")) is not None
     }
+    if HUGGINGFACE in values:
+        text: str = values[HUGGINGFACE]
+        backend = Tokenizer.from_str(text)
+        names = {name: backend.id_to_token(number) for name, number in ids.items()}
+        if None in names.values():
+            raise ValueError(f"special tokens {ids} are none of its tokens")
+    else:
+        names = {name: values["ggml.tokens"][number] for name, number in ids.items()}
+        text = rebuild(values, names).to_str(pretty=True)
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
+    files = {"tokenizer.json": text.encode(), "tokenizer_config.json": _json(config)}
     if known := {f"{name}_id": ids[name] for name in ("bos_token", "eos_token", "pad_token") if name in names}:
-        files["generation_config.json"] = _json(known)
+        files["generation_config.json"] = _json(known | _ends(values, ids))
     if isinstance(template := values.get("chat_template"), str):
         files["chat_template.jinja"] = template.encode()
     return files
 
 
-_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+def _ends(values: dict[str, Any], ids: dict[str, int]) -> dict[str, Any]:
+    """Both tokens that end a text, where a file has one for the end of a turn too."""
+    both = [ids.get("eos_token"), values.get("ggml.eot_token_id")]
+    return {} if None in both or both[0] == both[1] else {"eos_token_id": both}
 
 
-def _backend(values: dict[str, Any], names: dict[str, str]) -> Tokenizer:
+def rebuild(values: dict[str, Any], names: dict[str, str]) -> Tokenizer:
+    """The tokenizer of the keys after ``tokenizer.``, given the texts of its special tokens.
+
+    Raises what comes of damaged values: LookupError, TypeError, ValueError, and the library's bare Exception.
+    """
     tokens, kinds = values["ggml.tokens"], values.get("ggml.token_type") or [1] * len(values["ggml.tokens"])
-    vocab = {token: number for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != _UNUSED}
-    if len(vocab) != len(kinds) - kinds.count(_UNUSED):
+    vocab = {token: number for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != UNUSED}
+    if len(vocab) != len(kinds) - kinds.count(UNUSED):
         raise ValueError("a token appears twice")
     by_kind = {kind: [token for token, other in zip(tokens, kinds, strict=True) if other == kind] for kind in set(kinds)}
     if values["ggml.model"] == "llama":
         backend, bos_first = _sentencepiece(values, vocab, by_kind), True
     else:
-        pre = _PRE[values["ggml.pre"]]
+        pre = PRE[values["ggml.pre"]]
         backend, bos_first = _byte_level(values, vocab, pre), pre.bos
-    special = [*by_kind.get(_UNKNOWN, ()), *by_kind.get(_CONTROL, ())]
+    special = [*by_kind.get(_UNKNOWN, ()), *by_kind.get(CONTROL, ())]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    backend.add_tokens([AddedToken(token, normalized=False) for token in by_kind.get(_USER_DEFINED, ())])
+    backend.add_tokens([AddedToken(token, normalized=False) for token in by_kind.get(USER_DEFINED, ())])
     if values.get("ggml.add_bos_token", bos_first) and (bos := names.get("bos_token")):
         backend.post_processor = processors.TemplateProcessing(
             single=[bos, "$A"], pair=[bos, "$A", f"{bos}:1", "$B:1"], special_tokens=[(bos, vocab[bos])]
@@ -103,7 +123,7 @@ def _backend(values: dict[str, Any], names: dict[str, str]) -> Tokenizer:
     return backend
 
 
-def _byte_level(values: dict[str, Any], vocab: dict[str, int], pre: _Pre) -> Tokenizer:
+def _byte_level(values: dict[str, Any], vocab: dict[str, int], pre: Pre) -> Tokenizer:
     """GPT-2's kind: the merges are in the file."""
     merges = [tuple(merge.split(" ")) for merge in values["ggml.merges"]]
     if any(len(merge) != 2 for merge in merges):
@@ -111,7 +131,7 @@ def _byte_level(values: dict[str, Any], vocab: dict[str, int], pre: _Pre) -> Tok
     backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre.whole_words))
     if pre.compose:
         backend.normalizer = normalizers.NFC()
-    backend.pre_tokenizer = _pre_tokenizer(pre)
+    backend.pre_tokenizer = pre_tokenizer(pre)
     backend.decoder = decoders.ByteLevel()
     return backend
 
@@ -119,7 +139,7 @@ def _byte_level(values: dict[str, Any], vocab: dict[str, int], pre: _Pre) -> Tok
 def _sentencepiece(values: dict[str, Any], vocab: dict[str, int], by_kind: dict[int, list[str]]) -> Tokenizer:
     """SentencePiece's kind: two neighbours whose union scores highest are merged first, so the scores order all merges."""
     scores = dict(zip(values["ggml.tokens"], values["ggml.scores"], strict=True))
-    pieces = sorted((token for token in by_kind.get(_NORMAL, ()) if len(token) > 1), key=lambda token: -scores[token])
+    pieces = sorted((token for token in by_kind.get(NORMAL, ()) if len(token) > 1), key=lambda token: -scores[token])
     merges = [
         (piece[:cut], piece[cut:])
         for piece in pieces
@@ -136,7 +156,8 @@ def _sentencepiece(values: dict[str, Any], vocab: dict[str, int], by_kind: dict[
     return backend
 
 
-def _pre_tokenizer(pre: _Pre) -> pre_tokenizers.PreTokenizer:
+def pre_tokenizer(pre: Pre) -> pre_tokenizers.PreTokenizer:
+    """What cuts a text into words."""
     parts: list[pre_tokenizers.PreTokenizer] = []
     if pre.single_digits:
         parts.append(pre_tokenizers.Digits(individual_digits=True))

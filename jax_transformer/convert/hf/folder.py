@@ -89,7 +89,7 @@ class HubView(hub.Weights):
     def stored(self, name: str) -> dict[str, Shape]:
         """The tensors of the file, name to shape, that hold a hub tensor: one, parts of several, or part of one."""
         names = [self._names[their] for their in self._rows[name][0].theirs]
-        return {own: tuple(self._weights[own].shape) for own in names}
+        return {self._weights.label(own): tuple(self._weights[own].shape) for own in names}
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every hub tensor; those of one row together, so that each stored tensor is read once."""
