@@ -81,30 +81,31 @@ def test_tokens_that_do_not_fit_in_a_cache():
     assert refusals(overfill) == "cache: 2 of 3 slots are used and 2 more tokens do not fit; ask for a longer cache"
 
 
-@pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
-def test_more_positions_than_a_learned_table_holds(kind: str):
-    table = config.Embedding(position=config.Learned(offset=2))
-    learned = CONFIG.model_copy(update={"embedding": table})
-    if kind == "encoder_decoder":
-        reading = BLOCK.model_copy(update={"cross_attention": config.CrossAttention(num_heads=2, head_dim=4)})
-        towers = [config.Tower(embedding=table, stack=STACK, final_norm=None) for _ in range(2)]
-        towers[1] = towers[1].model_copy(update={"stack": config.Stack(pattern=(reading,), num_layers=1)})
-        sizes = {"vocab_size": 7, "d_model": 6, "max_length": 4, "max_source_length": 4}
-        learned = config.EncoderDecoder(**sizes, encoder=towers[0], decoder=towers[1])
-    rotary = learned if kind == "encoder_decoder" else CONFIG
-    if kind == "encoder_decoder":
-        rotary = learned.model_copy(update={"decoder": learned.decoder.model_copy(update={"embedding": config.Embedding()})})
+def decoding(embedding: config.Embedding) -> config.Decoder:
+    return CONFIG.model_copy(update={"embedding": embedding})
 
-    def read(checks, own):
-        model = import_module(f"{checks.__name__.partition('.')[0]}.models").build_model(own)
-        cache = model.empty_cache(1, 6) if kind == "decoder" else model.start(np.zeros((1, 3), np.int32), length=6)
+
+def writing(embedding: config.Embedding) -> config.EncoderDecoder:
+    cross = config.CrossAttention(num_heads=2, head_dim=4)
+    stack = config.Stack(pattern=(BLOCK.model_copy(update={"cross_attention": cross}),), num_layers=1)
+    source, target = config.Tower(stack=STACK, final_norm=None), config.Tower(embedding=embedding, stack=stack, final_norm=None)
+    sizes = {"vocab_size": 7, "d_model": 6, "max_length": 4, "max_source_length": 4}
+    return config.EncoderDecoder(**sizes, encoder=source, decoder=target)
+
+
+@pytest.mark.parametrize("architecture", [decoding, writing])
+def test_more_positions_than_a_learned_table_holds(architecture: Callable):
+    def read_five(checks, embedding):
+        model = import_module(f"{checks.__name__.partition('.')[0]}.models").build_model(architecture(embedding))
+        cache = model.start(np.zeros((1, 3), np.int32), length=6) if architecture is writing else model.empty_cache(1, 6)
         _, cache = model.decode(np.zeros((1, 4), np.int32), cache)  # as many as there are rows
         model.decode(np.zeros((1, 1), np.int32), cache)
 
+    learned = config.Embedding(position=config.Learned(offset=2))
     words = "cache: position 4 has no row in the learned table of max_length=4 positions"
-    assert refusals(lambda checks: read(checks, learned)) == words
+    assert refusals(lambda checks: read_five(checks, learned)) == words
     for package in ("jax_transformer", "torch_reference"):
-        read(import_module(f"{package}.models.checks"), rotary)
+        read_five(import_module(f"{package}.models.checks"), config.Embedding())
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.uint32, np.int64])

@@ -1,6 +1,6 @@
 """Mixtures of experts as modules: both packages, every implementation, padding, places, noise."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -168,13 +168,24 @@ def narrow() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("weigh", ["output", "input"])
-def test_the_kernel_for_tpus_is_the_definition(weigh: Any, rng: np.random.Generator, narrow: None):
-    experts = Experts(**{name: jnp.asarray(v, jnp.float32) for name, v in parameters(rng, True, True).items()})
-    x, weights = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((11, 3), (11, 2)))
-    chosen = drawn_choices(rng, 11, 2)
-    chosen[3, 1] = chosen[5] = 5  # nobody
-    way = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
+LOADS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "dropped": lambda rng: np.where(rng.random((11, 2)) < 0.2, 5, drawn_choices(rng, 11, 2)),
+    "one expert": lambda rng: np.full((11, 1), 3),
+    "all dropped": lambda rng: np.full((11, 2), 5),
+    "across tiles": lambda rng: np.where(rng.random((150, 1)) < 0.9, [[1, 4]], [[4, 2]]),
+}
+"""Of 11 tokens, fewer than a tile, and of 150, whose experts meet inside of tiles and of which 0 and 3 have none."""
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2.0**-6)])
+@pytest.mark.parametrize(("load", "weigh"), [*((load, "output") for load in LOADS), ("dropped", "input")])
+def test_the_kernel_for_tpus_is_the_definition(
+    load: str, weigh: Any, dtype: str, tolerance: float, rng: np.random.Generator, narrow: None
+):
+    experts = Experts(**{name: jnp.asarray(v, dtype) for name, v in parameters(rng, True, True).items()})
+    chosen = LOADS[load](rng)
+    x, weights = jnp.asarray(rng.normal(size=(len(chosen), 3)), dtype), jnp.asarray(rng.normal(size=chosen.shape), jnp.float32)
+    way = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape).astype(dtype)
 
     @jax.jit
     def kernel(x: jax.Array, weights: jax.Array, experts: Experts) -> jax.Array:
@@ -184,9 +195,11 @@ def test_the_kernel_for_tpus_is_the_definition(weigh: Any, rng: np.random.Genera
     def definition(x: jax.Array, weights: jax.Array, experts: Experts) -> jax.Array:
         return dense_experts(x, token_choice_weights(jnp.asarray(chosen), weights, 5), experts, jax_activate, weigh=weigh)
 
-    got, want = (jax.vjp(form, x, weights, experts) for form in (kernel, definition))
-    for ours, theirs in zip(jax.tree.leaves((got[0], got[1](way))), jax.tree.leaves((want[0], want[1](way))), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+    exact = jax.tree.map(lambda v: v.astype("float32"), (x, weights, experts))
+    got, want = jax.vjp(kernel, x, weights, experts), jax.vjp(definition, *exact)
+    truths = jax.tree.leaves((want[0], want[1](way.astype("float32"))))
+    for ours, theirs in zip(jax.tree.leaves((got[0], got[1](way))), truths, strict=True):
+        np.testing.assert_allclose(ours.astype("float32"), theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
 def test_the_kernel_for_tpus_is_refused_elsewhere(rng: np.random.Generator):

@@ -13,14 +13,18 @@ from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.attention.windowed import windowed_attention
 from jax_transformer.ops.delta_rule.chunked import chunked_delta_rule
 from jax_transformer.ops.delta_rule.recurrent import recurrent_delta_rule
+from jax_transformer.ops.experts.dense import Experts, dense_experts, token_choice_weights
+from jax_transformer.ops.experts.grouped import grouped_experts
 from jax_transformer.ops.linear_attention.chunked import chunked_linear_attention
 from jax_transformer.ops.linear_attention.recurrent import recurrent_linear_attention
 from jax_transformer.ops.mask import causal_mask
+from parity_tests.ops.mixtures import jax_activate
 from parity_tests.ops.packing import packed
 from parity_tests.tolerances import epsilon, long_budget, relative_error
 
 LENGTH, WINDOW, SCALE = 4096, 200, 0.25
 HEADS, KV_HEADS, HEAD_DIM = 2, 1, 16
+NUM_EXPERTS, HIDDEN = 8, 24
 
 
 def forms(kind: str, length: int, segments: jax.Array | None) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -89,11 +93,42 @@ def test_ragged_lengths_in_blocks_of_the_usual_sizes(kind: str, length: int, rng
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_are_those_of_rounded_inputs(kind: str, dtype: str, rng: np.random.Generator):
-    fast, definition = forms(kind, LENGTH, None)
-    given = [jnp.asarray(x, dtype) for x in inputs(rng, kind)]
+    assert_rounded_inputs(*forms(kind, LENGTH, None), inputs(rng, kind), dtype, rng)
+
+
+def assert_rounded_inputs(
+    fast: Callable[..., Any], definition: Callable[..., Any], drawn: list[np.ndarray], dtype: str, rng: np.random.Generator
+):
+    """The fast form is as near the definition as the inputs, rounded once more, allow."""
+    given = [jnp.asarray(x, dtype) for x in drawn]
     exact, eps = [x.astype("float64") for x in given], epsilon(dtype)
     shaken = [x * (1 + eps * rng.uniform(-0.5, 0.5, size=x.shape)) for x in exact]
     want, moved, got = results(definition, exact), results(definition, shaken), results(fast, given)
     for n, (mine, truth, other) in enumerate(zip(got, want, moved, strict=True)):
         growth = relative_error(other, truth) / eps
         assert relative_error(mine, truth) < long_budget(eps, growth), f"result {n}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("gated", [True, False])
+def test_errors_of_experts_are_those_of_rounded_inputs(gated: bool, dtype: str, rng: np.random.Generator):
+    # Routed in float64: rounding may not choose another expert.
+    logits, parameters = rng.normal(size=(LENGTH, NUM_EXPERTS)), drawn_experts(rng, gated)
+    chosen = jnp.asarray(np.argsort(-logits, axis=1)[:, :2])
+    x, weights = rng.normal(size=(LENGTH, HEAD_DIM)), np.take_along_axis(np.exp(logits), np.asarray(chosen), axis=1)
+
+    def fast(x: jax.Array, weights: jax.Array, *own: jax.Array) -> jax.Array:
+        return grouped_experts(x, chosen, weights, Experts(*own), jax_activate)
+
+    def definition(x: jax.Array, weights: jax.Array, *own: jax.Array) -> jax.Array:
+        return dense_experts(x, token_choice_weights(chosen, weights, NUM_EXPERTS), Experts(*own), jax_activate)
+
+    drawn = [x, weights / weights.sum(axis=1, keepdims=True), *parameters]
+    assert_rounded_inputs(fast, definition, drawn, dtype, rng)
+
+
+def drawn_experts(rng: np.random.Generator, gated: bool) -> list[np.ndarray]:
+    """Kernels up, down and, if there are any, of gates, which keep the size of what they multiply."""
+    shapes = [(HEAD_DIM, HIDDEN), (HIDDEN, HEAD_DIM), (HEAD_DIM, HIDDEN)][: 3 if gated else 2]
+    return [rng.normal(size=(NUM_EXPERTS, *shape)) * shape[0] ** -0.5 for shape in shapes]

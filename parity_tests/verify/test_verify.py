@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,34 @@ def test_a_cache_that_decodes_otherwise_fails_alone(folders: dict[str, Path], mo
     monkeypatch.setattr(Side, "decode", lambda self, inputs, read: own(self, inputs, read) * 1.001)
     failed = [check.name for check in verify(folders["decoder"], folders["decoder"], BOTH).checks if not check.passed]
     assert failed == ["cached decode", "cached decode of A = one pass"]
+
+
+def stretched(window: int = 10, factor: float = 2.0) -> c.Decoder:
+    """Rows of 8 tokens are inside its window and those of 14 inside its original context."""
+    scaling = c.DynamicNtkScaling(factor=factor, original_length=20)
+    return decoder(block(attention(window=window, position=c.Rope(base=100.0, scaling=scaling))))
+
+
+@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (stretched(window=12), ["logits, beyond the window", "logits, beyond the original context", "cached decode"]),
+        (stretched(factor=3.0), ["logits, beyond the original context"]),
+    ],
+)
+def test_a_half_that_is_wrong_far_from_the_beginning_is_found_there(
+    wrong: c.Decoder, found: list[str], half: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_pretrained(normal_model(stretched()), tmp_path / "model")
+    side = import_module(run.SIDES[BOTH.frameworks[half]])
+    build = side.abstract_model
+    monkeypatch.setattr(side, "abstract_model", lambda config: build(wrong.model_copy(update={"dtype": config.dtype})))
+    certificate = verify(tmp_path / "model", tmp_path / "model", BOTH)
+    checks = {check["name"]: check for check in json.loads(certificate.to_json())["checks"]}
+    assert [name for name, check in checks.items() if not check["passed"]] == found
+    lengths = [checks[f"logits, {probe}"]["length"] for probe in ("short", "beyond the window", "beyond the original context")]
+    assert lengths == [8, 14, 24]
 
 
 def test_other_dtypes_are_another_structure(folders: dict[str, Path], tmp_path: Path):
