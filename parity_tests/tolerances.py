@@ -148,7 +148,10 @@ def low_precision_gradient_budget(eps: float, growth: float, part: float) -> flo
     return eps * LOW_PRECISION_FLOOR / min(part, 1.0) if growth < UNMOVED else low_precision_budget(eps, growth)
 
 
-def long_budget(eps: float, growth: float) -> float:
-    """Budget of a result of one operation over thousands of tokens, of float32 sums; ``growth`` is as above, of its inputs."""
+def long_budget(eps: float, growth: float, layers: int = 1) -> float:
+    """Budget of a result of one operation over thousands of tokens, of float32 sums; ``growth`` is as above, of its inputs.
+
+    What ``layers`` in a row hand on is rounded after each.
+    """
     single = epsilon("float32")
-    return low_precision_budget(single, growth) + (ROUNDED_ONCE * eps if eps > single else 0.0)
+    return low_precision_budget(single, growth) + (layers * ROUNDED_ONCE * eps if eps > single else 0.0)

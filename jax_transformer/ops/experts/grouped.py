@@ -147,7 +147,9 @@ def _linear(
     y = _multiply(x, kernel, pieces, sizes)
     if bias is None:
         return y
-    return y + jnp.repeat(bias.at[pieces.block_owners].get(mode="fill", fill_value=0), sizes.block, axis=0)
+    # Rows of an expert are many, and the gradient of its bias is their sum.
+    blocks = bias.astype(at_least_float32(x.dtype)).at[pieces.block_owners].get(mode="fill", fill_value=0)
+    return (y + jnp.repeat(blocks, sizes.block, axis=0)).astype(x.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -63,4 +63,6 @@ def _linear(
     from jax.experimental.pallas.ops.tpu.megablox import gmm
 
     y = gmm(x, kernel, sizes, x.dtype, (TILE, TILE, TILE), interpret=interpret)
-    return y if bias is None else y + bias[owners]
+    # Rows of an expert are many, and the gradient of its bias is their sum.
+    wide = at_least_float32(x.dtype)
+    return y if bias is None else (y + bias.astype(wide)[owners]).astype(x.dtype)
