@@ -9,17 +9,8 @@ from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.suggest import closest, did_you_mean
 from jax_transformer.convert.hf.family import Family
-from jax_transformer.convert.hf.folder import (
-    HubSource,
-    HubView,
-    Shapes,
-    companions,
-    is_hf,
-    open_folder,
-    open_tensors,
-    read_values,
-    write_folder,
-)
+from jax_transformer.convert.hf.files import companions, is_hf, read_values
+from jax_transformer.convert.hf.folder import HubSource, HubView, Shapes, open_folder, open_tensors, write_folder
 from jax_transformer.convert.hf.table import FAMILY
 
 __all__ = [
