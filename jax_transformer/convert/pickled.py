@@ -5,7 +5,6 @@ where torch is not installed, and for our own folders, pickles are refused.
 """
 
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from jax_transformer.config.errors import WeightsError
@@ -27,11 +26,12 @@ def open_stored(folder: str | Path) -> Weights:
     if SAFETENSORS.is_in(folder) or not PICKLED.is_in(folder):
         return open_weights(folder)
     files, weight_map = find_files(folder, PICKLED)
-    if find_spec("torch") is None:
+    try:
+        reader = import_module(_READER).PickledReader(files)
+    except ModuleNotFoundError as error:
         raise WeightsError(
             f"{folder}: {[file.name for file in files]} are pickles, which torch reads safely, but torch is not installed: "
             "install it (the extra 'torch'), or convert them to safetensors where you trust them"
-        )
-    reader = import_module(_READER).PickledReader(files)
+        ) from error
     check_index(folder / PICKLED.index, weight_map, reader)
     return reader

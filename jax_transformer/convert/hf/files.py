@@ -37,6 +37,7 @@ COMPANIONS = (
 """Files beside the weights that travel with them; ``*`` stands for anything but a slash."""
 
 _GENERATION, _TOKENIZER, _SETTINGS = "generation_config.json", "tokenizer.json", "tokenizer_config.json"
+_START = "decoder_start_token_id"
 _NAMES = dict(zip(IDS, (BOS_NAMES, EOS_NAMES, PAD_NAMES), strict=True))
 
 
@@ -65,28 +66,31 @@ def companions(folder: str | Path) -> dict[str, bytes]:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
     if is_hf(folder) and _GENERATION not in files:
         values = read_values(folder)
-        if ids := {key: values[key] for key in (*IDS, "decoder_start_token_id") if values.get(key) is not None}:
+        if ids := {key: values[key] for key in (*IDS, _START) if values.get(key) is not None}:
             files[_GENERATION] = _json(ids)
     return files
 
 
-def with_ids(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files of an export and the token ids that they state.
+def with_ids(files: Mapping[str, bytes], values: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files of an export and its config ``values`` with the token ids that they state.
 
     A run has no generation config: it gets one with the ids of its tokenizer's special tokens, so that transformers ends a text
     where ``generate`` does.
     """
     files = dict(files)
-    if _TOKENIZER in files and not {_GENERATION, _SETTINGS} & files.keys() and (ids := _special_ids(files[_TOKENIZER])):
-        files[_GENERATION] = _json(ids)
+    own = _TOKENIZER in files and not {_GENERATION, _SETTINGS} & files.keys()
+    if own and (ids := _special_ids(files[_TOKENIZER])):
+        files[_GENERATION] = _json(ids | {_START: values[_START]} if _START in values else ids)
     stated = parse_json(Path(_GENERATION), files.get(_GENERATION, b"{}"))
-    return files, {key: stated[key] for key in (*IDS, "decoder_start_token_id") if key in stated}
+    return files, {**values, **{key: stated[key] for key in (*IDS, _START) if key in stated}}
 
 
 def _special_ids(tokenizer: bytes) -> dict[str, int]:
     """``eos_token_id`` and the like of a ``tokenizer.json``, by the names that our tokenizers go by."""
-    added = parse_json(Path(_TOKENIZER), tokenizer).get("added_tokens", [])
-    numbers = {token["content"]: token["id"] for token in added if token.get("special")}
+    tree = parse_json(Path(_TOKENIZER), tokenizer)
+    vocabulary = tree.get("model", {}).get("vocab", {})
+    numbers = dict(vocabulary) if isinstance(vocabulary, Mapping) else {}
+    numbers |= {token["content"]: token["id"] for token in tree.get("added_tokens", [])}
     found = {key: next((numbers[name] for name in names if name in numbers), None) for key, names in _NAMES.items()}
     return {key: number for key, number in found.items() if number is not None}
 

@@ -132,8 +132,7 @@ def write_folder(
     Token ids in a ``generation_config.json`` among the files, or in the tokenizer of a run, are written to config.json too.
     Raises ConfigError where the family cannot express the config.
     """
-    files, ids = with_ids(files or {})
-    values = family.write_config(config) | ids
+    files, values = with_ids(files or {}, family.write_config(config))
     rows = family.bind(config, {name: shape for name, (shape, _) in source.specs.items()})
     specs = {
         name: (shape, source.specs[row.ours[0]][1]) for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)
