@@ -38,10 +38,10 @@ def test_an_export_says_everything_twice(case: str):
     assert values["dtype"] == values["torch_dtype"] == "float32"
     read = family.read_config(values, "both")
     rotates = "rope" in flatten(read).values() and name not in ("gptj", "codegen")
-    assert rotates == bool(values.get("rope_parameters")), "what rotates says how; gptj and codegen have rotary_dim alone"
-    if not rotates:
+    if not values.get("rope_parameters"):
+        assert not rotates, "what rotates says how; gptj and codegen have rotary_dim alone"
         return
-    assert values["rope_theta"] is not None
+    assert rotates == (values["rope_theta"] is not None)
     old = {key: value for key, value in values.items() if key != "rope_parameters"}
     new = {key: value for key, value in values.items() if key not in OLD}
     for spelling in (old, new):
