@@ -67,7 +67,7 @@ def load_pretrained(path: str | Path, dtype: str | None = None, check_finite: bo
     for name in weights:
         array = weights.read(name)
         if check_finite:
-            hub.check_finite(name, array)
+            hub.check_finite(name, array, weights.tensors())
         owner, _, leaf = name.rpartition(".")
         tensor = to_tensor(array if dtype is None else hub.cast(name, array, dtype))
         setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))

@@ -19,6 +19,7 @@ Theirs = Callable[[str], dict[str, tuple[int, ...]]]
 def inspect(
     target: Annotated[str, typer.Argument(metavar="FOLDER_OR_CONFIG", help="File, folder or preset, as in mini_tiny.")],
     overrides: Overrides = None,
+    every: Annotated[bool, typer.Option("--all", help="A line for every tensor of every layer and expert.")] = False,
 ) -> None:
     """List a model's parameters.
 
@@ -42,16 +43,17 @@ def inspect(
         model, view = open_pretrained(Path(target), dequantize=gguf.is_gguf(target))
         theirs = view.stored if isinstance(view, hf.HubView) else None
     specs = param_specs(abstract_model(model))
-    typer.echo("\n".join(_table(_rows(specs, theirs))))
+    header = _HEADER if theirs is None else _HEADER + _THEIRS
+    typer.echo("\n".join(_table([header, *(_all_rows if every else _rows)(specs, theirs)])))
     total = sum(math.prod(spec.shape) for spec in specs.values())
     size = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in specs.values())
     typer.echo(f"\n{total:,} parameters, {size / 2**20:,.1f} MiB")
 
 
-def _rows(specs: dict[str, Any], theirs: Theirs | None) -> list[tuple[str, ...]]:
+def _rows(specs: dict[str, Any], theirs: Theirs | None) -> Iterable[tuple[str, ...]]:
+    """A line for each parameter of JAX, which holds that of several layers."""
     from jax_transformer.convert.layout import entries_by_param
 
-    rows: list[tuple[str, ...]] = [_HEADER if theirs is None else _HEADER + _THEIRS]
     for path, entries in entries_by_param(specs).items():
         spec, first = specs[path], entries[0]
         row = (path, _shape(spec.shape), str(spec.dtype), f"{math.prod(spec.shape):,}")
@@ -59,8 +61,22 @@ def _rows(specs: dict[str, Any], theirs: Theirs | None) -> list[tuple[str, ...]]
         if theirs is not None:
             stored = {name: shape for entry in entries for name, shape in theirs(entry.hub_name).items()}
             row += _several(list(stored)), _shape(next(iter(stored.values())))
-        rows.append(row)
-    return rows
+        yield row
+
+
+def _all_rows(specs: dict[str, Any], theirs: Theirs | None) -> Iterable[tuple[str, ...]]:
+    """A line for each tensor of the file, or of PyTorch where there is none; ``[i]`` is the part of JAX's that it is."""
+    from jax_transformer.convert.layout import hub_entries
+
+    for entry in hub_entries(specs):
+        path, shape = entry.jax_path, specs[entry.jax_path].shape
+        if entry.index is not None:
+            path, shape = f"{path}[{entry.index}]", shape[1:]
+        row = (path, _shape(shape), str(entry.dtype), f"{math.prod(shape):,}", entry.hub_name, _shape(entry.shape))
+        if theirs is None:
+            yield row
+        else:
+            yield from ((*row, name, _shape(size)) for name, size in theirs(entry.hub_name).items())
 
 
 def _several(names: Sequence[str]) -> str:

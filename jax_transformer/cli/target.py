@@ -14,7 +14,8 @@ def read_model(target: str | Path, overrides: Sequence[str] = ()) -> Model:
     from jax_transformer.config.errors import ConfigError
     from jax_transformer.config.load import load_config
     from jax_transformer.config.run import Run
-    from jax_transformer.convert import gguf, hf, hub
+    from jax_transformer.convert import gguf, hf
+    from jax_transformer.convert.pickled import open_stored
 
     if gguf.is_gguf(target):
         if overrides:
@@ -28,6 +29,6 @@ def read_model(target: str | Path, overrides: Sequence[str] = ()) -> Model:
             f"{target}: is a checkpoint of Hugging Face, whose config takes no changes; got {' '.join(overrides)}"
         )
     config = hf.family_of(target).read_config(hf.read_values(target), str(Path(target) / "config.json"))
-    stored = {str(info.dtype) for info in hub.open_weights(target).values()}
+    stored = {str(info.dtype) for info in open_stored(target).values()}
     wide = "float64" in stored
     return config.model_copy(update={"dtype": Dtype(param="float64", compute="float64")}) if wide else config

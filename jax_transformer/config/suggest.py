@@ -24,10 +24,19 @@ def closest(name: str, known: Iterable[str], taken: Iterable[str] = ()) -> list[
     A third of the letters may differ; failing that, a name that contains it or that it contains will do.
     """
     taken = set(taken)
-    plain = name.lower().replace("-", "_")
+    plain = _plain(name)
     ranked = sorted((edit_distance(plain, other.lower()), other in taken, other) for other in known)
     near = [other for distance, _, other in ranked if distance <= max(1, len(name) // 3)]
     return near or [other for _, _, other in ranked if len(plain) > 2 and (plain in other or other in plain)]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name with the fewest letters to change, however many those are."""
+    return min(known, key=lambda other: (edit_distance(_plain(name), other.lower()), other))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def did_you_mean(candidates: list[str]) -> str:

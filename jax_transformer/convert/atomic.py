@@ -34,7 +34,7 @@ def taking_place(target: Path, num_bytes: int, check: Callable[[], None]) -> Gen
             raise WeightsError(f"{target}: needs {num_bytes:,} bytes, the disk has {free:,} free")
         try:
             yield temporary
-            for path in [*(temporary.iterdir() if temporary.is_dir() else ()), temporary]:
+            for path in [*temporary.rglob("*"), temporary]:
                 _flush(path)
             _take_place(temporary, target)
         finally:

@@ -5,7 +5,7 @@ numbered shards and ``model.safetensors.index.json``. ``model.sha256`` (the form
 safetensors has no checksum: a flipped bit would load silently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,10 +16,11 @@ from jax_transformer.config import Model, Run
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.config.load import load_config, to_json
 from jax_transformer.convert.safetensors_file import TensorInfo
-from jax_transformer.convert.weights_reader import Weights, WeightsReader, open_weights
+from jax_transformer.convert.weights_reader import FileWeights, Weights, WeightsReader, open_weights
 from jax_transformer.convert.weights_writer import write_weights
 
 __all__ = [
+    "FileWeights",
     "HasJson",
     "TensorInfo",
     "TokenizerSource",
@@ -122,11 +123,16 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return _FLOATS[name]
 
 
-def check_shapes(wanted: Mapping[str, tuple[int, ...]], available: Mapping[str, Any]) -> None:
+def check_shapes(
+    wanted: Mapping[str, tuple[int, ...]], available: Mapping[str, Any], duplicates: Mapping[str, list[str]] | None = None
+) -> None:
     """``available`` (name to anything with a ``shape``) must be exactly the tensors of ``wanted``.
 
-    Raises WeightsError that lists every missing, unexpected and misshapen tensor at once.
+    ``duplicates`` are those in several files, with the names of the files; None: as ``available`` says. Raises WeightsError
+    that lists every missing, unexpected, misshapen and repeated tensor at once.
     """
+    if duplicates is None:
+        duplicates = available.duplicates if isinstance(available, Weights) else {}
     problems = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in available]
     problems += [f"unexpected: {name} {list(available[name].shape)}" for name in available if name not in wanted]
     problems += [
@@ -134,17 +140,28 @@ def check_shapes(wanted: Mapping[str, tuple[int, ...]], available: Mapping[str, 
         for name, shape in wanted.items()
         if name in available and tuple(available[name].shape) != shape
     ]
+    problems += [f"in two shards: {name} is in {' and '.join(files)}; remove one" for name, files in duplicates.items()]
     if problems:
         raise WeightsError("the weights do not fit the model's config:\n  " + "\n  ".join(problems))
 
 
-def check_finite(name: str, array: np.ndarray) -> None:
-    """Raises WeightsError that names the tensor and counts its NaN and infinite values."""
-    if array.dtype in _FLOATS.values() and (lost := array.size - int(_finite(array).sum())):
+def check_finite(name: str, array: np.ndarray, others: Iterable[tuple[str, np.ndarray]] = ()) -> None:
+    """Raises WeightsError that names the tensor and counts its NaN and infinite values.
+
+    ``others`` with their names are read only where there are such values, so that all are named at once.
+    """
+    if first := _not_finite(name, array):
+        found = [first, *filter(None, (_not_finite(other, values) for other, values in others if other != name))]
         raise WeightsError(
-            f"tensor {name!r}: {lost} of {array.size} values are not finite; the weights are damaged or diverged in training "
-            "(check_finite=False loads them all the same)"
+            "the weights are damaged or diverged in training (check_finite=False loads them all the same):\n  "
+            + "\n  ".join(found)
         )
+
+
+def _not_finite(name: str, array: np.ndarray) -> str | None:
+    if array.dtype not in _FLOATS.values() or not (lost := array.size - int(_finite(array).sum())):
+        return None
+    return f"tensor {name!r}: {lost} of {array.size} values are not finite"
 
 
 def cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:

@@ -88,7 +88,7 @@ def hub_entries(specs: Mapping[str, ParamSpec]) -> list[Entry]:
 def check_names(specs: Mapping[str, ParamSpec], available: Mapping[str, Any]) -> None:
     """``available`` (name to anything with a ``shape``) must be exactly the hub tensors of ``specs``.
 
-    Raises WeightsError that lists every missing, unexpected and misshapen tensor at once.
+    Raises WeightsError as ``check_shapes`` does, with everything that is wrong at once.
     """
     check_shapes({entry.hub_name: entry.shape for entry in hub_entries(specs)}, available)
 

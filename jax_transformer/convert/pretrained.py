@@ -77,7 +77,7 @@ def load_pretrained(
     def read(name: str, rows: slice) -> np.ndarray:
         array = weights.read(name, rows)
         if check_finite:
-            hub.check_finite(name, array)
+            hub.check_finite(name, array, weights.tensors())
         return array if dtype is None else hub.cast(name, array, dtype)
 
     entries = entries_by_param(specs)
@@ -141,7 +141,7 @@ def _cast(source: Source, dtype: str | None, check_finite: bool) -> Source:
 
     def cast(name: str, array: np.ndarray) -> np.ndarray:
         if check_finite:
-            hub.check_finite(name, array)
+            hub.check_finite(name, array, ((other, source.read(other)) for other in source.specs))
         return array if dtype is None else hub.cast(name, array, dtype)
 
     config = hub.with_param_dtype(source.config, dtype)

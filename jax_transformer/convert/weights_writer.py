@@ -21,7 +21,13 @@ SHA256 = "model.sha256"
 Specs = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Tensor name to shape and dtype."""
 
-_REPLACEABLE = re.compile(r".*\.(safetensors|json|jinja|sha256)|(merges|vocab)\.txt|(tokenizer|spiece)\.model|README\.md")
+_REPLACEABLE = re.compile(
+    r"[^/]*\.(safetensors|json|jinja|sha256)|(merges|vocab|dict)\.txt|bpe\.codes|(source|target)\.spm|README\.md|"
+    r"tokenizer\.model(\.v\d+)?|(spiece|tiktoken|sentencepiece\.bpe)\.model|additional_chat_templates/[^/]*\.jinja"
+)
+"""What an export may replace, by its path in the folder: what exports and checkpoints hold, and nothing else."""
+_TEMPLATES = "additional_chat_templates"
+"""The one folder of a checkpoint."""
 
 
 def write_weights(
@@ -62,6 +68,7 @@ def write_weights(
         sums = [f"{file_sha256(file)}  {file.name}\n" for file in sorted(temporary.iterdir())]
         (temporary / SHA256).write_text("".join(sums))
         for name, content in small.items():
+            (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_bytes(content)
 
 
@@ -115,6 +122,8 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         raise WeightsError(f"{folder}: exists already; choose another place or pass overwrite=True")
     if not folder.is_dir():
         raise WeightsError(f"{folder}: is a file; a folder cannot replace it")
-    foreign = [item.name for item in folder.iterdir() if item.is_dir() or not _REPLACEABLE.fullmatch(item.name)]
+    items = [item for item in (*folder.iterdir(), *(folder / _TEMPLATES).glob("*")) if item != folder / _TEMPLATES]
+    names = {item.relative_to(folder).as_posix(): item for item in items}
+    foreign = [name for name, item in names.items() if item.is_dir() or not _REPLACEABLE.fullmatch(name)]
     if foreign:
         raise WeightsError(f"{folder}: will not be replaced, it holds more than weights: {sorted(foreign)[:8]}")

@@ -12,12 +12,10 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from jax_transformer.config import data as config
 from jax_transformer.config.errors import DataError
+from jax_transformer.config.special_tokens import BOS_NAMES, EOS_NAMES, PAD_NAMES
 
 FILE_NAME = "tokenizer.json"
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
-PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>")
-BOS_NAMES = ("<bos>", "<s>", "<|begin_of_text|>", "<|startoftext|>")
-EOS_NAMES = ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>")
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 

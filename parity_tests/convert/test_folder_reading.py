@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,52 @@ def test_a_link_within_the_folder_is_followed(sharded):
     assert_holds(sharded)
 
 
+def cached(sharded, repository="models--x--y", snapshots="snapshots", blobs="blobs"):
+    """The layout of the hub's cache: every file of a snapshot is a link to a blob."""
+    snapshot, blob = (sharded.parent / repository / name for name in (f"{snapshots}/0a1b", blobs))
+    snapshot.mkdir(parents=True)
+    blob.mkdir(parents=True)
+    for number, file in enumerate(sorted(sharded.iterdir())):
+        shutil.copy(file, blob / f"sha{number}")
+        (snapshot / file.name).symlink_to(Path("../..", blobs, f"sha{number}"))
+    return snapshot
+
+
+def test_a_snapshot_of_the_hub_is_followed_to_its_blobs(sharded):
+    snapshot = cached(sharded)
+    assert all(file.is_symlink() for file in snapshot.iterdir())
+    assert_holds(snapshot)
+    (sharded.parent / "link").symlink_to(snapshot)
+    assert_holds(sharded.parent / "link")
+
+
+@pytest.mark.parametrize(
+    "names", [("x--y", "snapshots", "blobs"), ("models--x", "shots", "blobs"), ("models--x", "snapshots", "secrets")]
+)
+def test_any_other_layout_of_links_is_refused(sharded, names):
+    with pytest.raises(WeightsError, match="outside the folder"):
+        open_weights(cached(sharded, *names))
+
+
+def test_blobs_are_files_of_their_own(sharded):
+    """Neither a blob nor the folder of blobs may be a link to elsewhere, nor may a snapshot link into another repository."""
+    snapshot = cached(sharded)
+    other = cached(sharded, "models--other")
+    blob = (snapshot / INDEX).resolve()
+    blob.rename(sharded.parent / "outside")
+    blob.symlink_to(sharded.parent / "outside")
+    with pytest.raises(WeightsError, match="outside the folder"):
+        open_weights(snapshot)
+    (snapshot / INDEX).unlink()
+    (snapshot / INDEX).symlink_to((other / INDEX).resolve())
+    with pytest.raises(WeightsError, match="outside the folder"):
+        open_weights(snapshot)
+    (other.parents[1] / "blobs").rename(sharded.parent / "moved")
+    (other.parents[1] / "blobs").symlink_to(sharded.parent / "moved")
+    with pytest.raises(WeightsError, match="outside the folder"):
+        open_weights(other)
+
+
 def edit_index(folder, change):
     index = json.loads((folder / INDEX).read_text())
     change(index["weight_map"])
@@ -119,6 +166,22 @@ def test_a_tensor_in_two_shards_is_refused(sharded):
     edit_index(sharded, lambda names: names.update({"extra": "copy.safetensors"}))
     with pytest.raises(WeightsError, match="two shards"):
         open_weights(sharded)
+
+
+def test_every_tensor_that_an_index_gets_wrong_is_listed(tmp_path):
+    many = {f"layers.{i}.weight": np.zeros(1, np.int8) for i in range(50)}
+    write_weights(tmp_path / "m", {name: ((1,), np.dtype(np.int8)) for name in many}, many.items(), max_shard_bytes=25)
+    shutil.copy(tmp_path / "m" / "model-00001-of-00002.safetensors", tmp_path / "m" / "copy.safetensors")
+    index = json.loads((tmp_path / "m" / INDEX).read_text())["weight_map"]
+    moved = {name: "model-00001-of-00002.safetensors" for name, shard in index.items() if "00002-of" in shard}
+    ghosts = {f"ghost.{i}": "copy.safetensors" for i in range(30)}
+    edit_index(tmp_path / "m", lambda names: names.update(moved | ghosts))
+    with pytest.raises(WeightsError) as caught:
+        open_weights(tmp_path / "m")
+    lines = str(caught.value).splitlines()
+    assert sum("in no shard: ghost." in line for line in lines) == 30
+    assert sum("in two shards, copy.safetensors and model-00001" in line for line in lines) == 25
+    assert len(lines) == 1 + 30 + 25 + len(moved)
 
 
 def test_a_single_file_beside_an_index_is_ambiguous(sharded):

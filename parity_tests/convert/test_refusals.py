@@ -1,5 +1,6 @@
 """Weights that do not fit their config, or cannot be trusted, are refused by name, by every loader alike."""
 
+import json
 import shutil
 
 import numpy as np
@@ -72,6 +73,45 @@ def test_missing_extra_and_misshapen_tensors_are_listed_at_once(copied, load):
         r"missing: stack\.layers\.1\.attn\.o_proj\.bias \[10\]\n.*unexpected: stack\.layers\.9\.ffn\.up_proj\.weight \[2, 3\]\n"
         r".*shape: head\.weight is \[10, 17\], wanted \[17, 10\]",
     )
+
+
+def test_tensors_in_two_shards_are_listed_with_all_that_is_wrong(copied, load):
+    """Three tensors are there twice, two are missing, one is too many: one message has all six."""
+    weights = open_weights(copied)
+    tensors = {name: weights.read(name) for name in weights}
+    for name in ("stack.layers.1.attn.o_proj.bias", "head.bias"):
+        del tensors[name]
+    tensors["extra.weight"] = np.zeros((2, 3), np.float32)
+    twice = ("embed.weight", "head.weight", "stack.layers.0.attn.o_proj.bias")
+    (copied / "model.safetensors").unlink()
+    for file, part in {"a": tensors, "b": {name: tensors[name] for name in twice}}.items():
+        specs = {name: (array.shape, array.dtype) for name, array in part.items()}
+        write_weights(copied / "new", specs, part.items())
+        (copied / "new" / "model.safetensors").rename(copied / f"{file}.safetensors")
+        shutil.rmtree(copied / "new")
+    weight_map = {name: "b.safetensors" if name == twice[0] else "a.safetensors" for name in tensors}
+    (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(WeightsError) as caught:
+        load(copied)
+    for name in twice:
+        assert f"in two shards: {name} is in a.safetensors and b.safetensors" in str(caught.value)
+    for name in ("missing: stack.layers.1.attn.o_proj.bias", "missing: head.bias", "unexpected: extra.weight"):
+        assert name in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 7
+
+
+def test_all_tensors_that_are_not_finite_are_named(copied, load):
+    def change(tensors):
+        tensors["stack.layers.3.ffn.up_proj.weight"].flat[[3, 5]] = np.nan
+        tensors["embed.weight"].flat[7] = -np.inf
+        tensors["head.bias"].fill(np.inf)
+
+    rewrite(copied, change)
+    wanted = {"stack.layers.3.ffn.up_proj.weight': 2 of 130", "embed.weight': 1 of 170", "head.bias': 17 of 17"}
+    with pytest.raises(WeightsError) as caught:
+        load(copied)
+    assert all(f"tensor '{text} values are not finite" in str(caught.value) for text in wanted), caught.value
+    assert len(str(caught.value).splitlines()) == 4
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from jax_transformer.config.load import load_config, preset_names
 from jax_transformer.convert.hf import FAMILY, choose
+from jax_transformer.convert.hf.flat import flatten
+from jax_transformer.convert.pretrained import convert
+from parity_tests.hf.bases import TOKENS
 from parity_tests.hf.cases import CASES
-from parity_tests.hf.checkpoints import save, transformers
+from parity_tests.hf.checkpoints import reload, save, torch, transformers
 
 PRESETS = {"llama3_8b": "llama", "mistral_7b": "mistral", "gemma3_1b": "gemma3_text", "gpt2_124m": "gpt2"}
 PRESETS |= {"bert_base": "bert", "t5_small": "t5"}
@@ -20,25 +24,75 @@ def test_presets_of_known_models_are_of_their_family(preset: str):
     assert choose(load_config(preset)).name == PRESETS[preset]
 
 
-@pytest.mark.parametrize("case", ["gemma3", "llama, 3.1", "gpt_neox"])
-def test_an_export_says_everything_twice(case: str, tmp_path: Path):
+OLD = ("rope_theta", "rope_scaling", "rope_local_base_freq", "rotary_pct", "partial_rotary_factor")
+"""Keys of the spelling before ``rope_parameters``."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_export_says_everything_twice(case: str):
     """Loaders of both generations read the same rotation, whichever spelling they look at."""
+    name, keys = CASES[case]
+    family, theirs = FAMILY[name], transformers.CONFIG_MAPPING[name]
+    source = json.loads(theirs(**keys).to_json_string(use_diff=False))
+    values = family.write_config(family.read_config(source, case))
+    assert values["dtype"] == values["torch_dtype"] == "float32"
+    read = family.read_config(values, "both")
+    rotates = "rope" in flatten(read).values() and name not in ("gptj", "codegen")
+    if not values.get("rope_parameters"):
+        assert not rotates, "what rotates says how; gptj and codegen have rotary_dim alone"
+        return
+    assert rotates == (values["rope_theta"] is not None)
+    old = {key: value for key, value in values.items() if key != "rope_parameters"}
+    new = {key: value for key, value in values.items() if key not in OLD}
+    for spelling in (old, new):
+        assert family.read_config(spelling, "one") == read
+        assert theirs.from_dict(dict(spelling)).rope_parameters == theirs.from_dict(dict(values)).rope_parameters
+
+
+def trained(case: str, folder: Path, end: int) -> Path:
+    """What a run leaves: a model of ours and a ``tokenizer.json``, whose token ``end`` is called as ours call the last one."""
     import torch_reference as tr
 
-    save(case, tmp_path / "hf")
-    tr.save_pretrained(tr.load_pretrained(tmp_path / "hf"), tmp_path / "back", format="hf", family=CASES[case][0])
-    values = json.loads((tmp_path / "back" / "config.json").read_text())
-    assert values["dtype"] == values["torch_dtype"] == "float32"
-    old = {key: value for key, value in values.items() if key != "rope_parameters"}
-    spelt = ("rope_theta", "rope_scaling", "rope_local_base_freq", "rotary_pct")
-    new = {key: value for key, value in values.items() if key not in spelt}
-    read = []
-    for name, keys in (("both", values), ("old", old), ("new", new)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(keys))
-        read.append(transformers.AutoConfig.from_pretrained(tmp_path / name).rope_parameters)
-        assert FAMILY[CASES[case][0]].read_config(keys, name) == FAMILY[CASES[case][0]].read_config(values, "both")
-    assert read[0] == read[1] == read[2]
+    save(case, folder / "hf")
+    names = {f"w{i}": i for i in range(TOKENS) if i not in (end, (end + 1) % TOKENS)} | {
+        "<eos>": end,
+        "<bos>": (end + 1) % TOKENS,
+    }
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(names)).save(str(folder / "tokenizer.json"))
+    tr.save_pretrained(tr.load_pretrained(folder / "hf"), folder / "run", folder / "tokenizer.json")
+    return folder / "run"
+
+
+def test_transformers_ends_a_text_of_a_run_where_we_do(tmp_path: Path):
+    prompt = torch.tensor([[3, 4]])
+    end = int(save("llama", tmp_path / "hf")(prompt).logits[0, -1].argmax())
+    convert(trained("llama", tmp_path, end), tmp_path / "theirs", format="hf")
+    values = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    ids = (values["bos_token_id"], values["eos_token_id"], values["pad_token_id"])
+    assert ids == ((end + 1) % TOKENS, end, None)
+    model, _ = reload(tmp_path / "theirs")
+    assert (model.generation_config.bos_token_id, model.generation_config.eos_token_id) == ids[:2]
+    got = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=6, do_sample=False)
+    assert got.tolist() == [[3, 4, end]]
+
+
+def test_transformers_begins_a_target_of_a_run_where_we_do(tmp_path: Path):
+    convert(trained("t5", tmp_path, 5), tmp_path / "theirs", format="hf")
+    model, _ = reload(tmp_path / "theirs")
+    said = model.generation_config
+    assert (said.decoder_start_token_id, said.eos_token_id, said.bos_token_id) == (0, 5, 6)
+
+
+def test_ids_that_a_checkpoint_states_are_not_guessed_anew(tmp_path: Path):
+    folder = trained("llama", tmp_path, 7)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [3, 4]}')
+    convert(folder, tmp_path / "theirs", format="hf")
+    assert json.loads((tmp_path / "theirs" / "config.json").read_text())["eos_token_id"] == [3, 4]
+    (folder / "generation_config.json").unlink()
+    (folder / "tokenizer_config.json").write_text("{}")
+    convert(folder, tmp_path / "others", format="hf")
+    assert json.loads((tmp_path / "others" / "config.json").read_text())["eos_token_id"] is None
+    assert not (tmp_path / "others" / "generation_config.json").exists()
 
 
 def test_the_page_has_a_line_for_every_family():

@@ -11,6 +11,7 @@ import pytest
 import jax_transformer as jt
 from jax_transformer.convert.hf import FAMILY
 from jax_transformer.convert.pretrained import convert
+from jax_transformer.nn.params import get_params
 from parity_tests.hf.cases import CASES
 from parity_tests.hf.checkpoints import (
     assert_same_meaning,
@@ -74,6 +75,21 @@ def test_a_conversion_to_our_format_and_back_changes_no_byte(case: str, tmp_path
     save(case, tmp_path / "hf", dtype="bfloat16")
     convert(tmp_path / "hf", tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "back", format="hf", family=CASES[case][0])
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+    assert_same_meaning(tmp_path / "hf", tmp_path / "back")
+
+
+ROUND = ("gpt2", "falcon", "mixtral", "t5")
+"""Cases with transposed, fused and stacked tensors."""
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("case", ROUND)
+def test_a_round_trip_through_jax_changes_no_byte_of_any_dtype(case: str, dtype: str, tmp_path: Path):
+    save(case, tmp_path / "hf", dtype=dtype)
+    ours = jt.load_pretrained(tmp_path / "hf")
+    assert {str(array.dtype) for array in get_params(ours).values()} == {dtype}
+    jt.save_pretrained(ours, tmp_path / "back", format="hf", family=CASES[case][0])
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
     assert_same_meaning(tmp_path / "hf", tmp_path / "back")
 

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jax_transformer.convert.hf import FAMILY
+from jax_transformer.convert.hf.files import COMPANIONS
 from jax_transformer.convert.hub import open_weights, write_weights
 from jax_transformer.convert.pretrained import convert
 from jax_transformer.nn.params import get_params
@@ -49,15 +50,15 @@ def rename(folder: Path, name) -> None:
 
 def test_shards_and_tokenizers_travel(tmp_path: Path):
     save("llama", tmp_path / "hf")
-    for name in ("tokenizer.json", "tokenizer_config.json", "merges.txt", "tokenizer.model", "chat_template.jinja"):
+    for name in {pattern.replace("*", "3") for pattern in COMPANIONS} - {"generation_config.json"}:
+        (tmp_path / "hf" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "hf" / name).write_text("{}")
     convert(tmp_path / "hf", tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "back", format="hf", max_shard_bytes=8000)
     assert (tmp_path / "back" / "model.safetensors.index.json").is_file()
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
-    assert {file.name for file in (tmp_path / "hf").iterdir()} - {file.name for file in (tmp_path / "back").iterdir()} == {
-        "model.safetensors"
-    }
+    left, right = ({file.relative_to(tmp_path / name) for file in (tmp_path / name).rglob("*")} for name in ("hf", "back"))
+    assert left - right == {Path("model.safetensors")}
     values = json.loads((tmp_path / "back" / "config.json").read_text())
     assert (values["bos_token_id"], values["eos_token_id"]) == (1, 2)
     convert(tmp_path / "ours", tmp_path / "back", format="hf", overwrite=True)
@@ -106,7 +107,7 @@ def test_an_encoder_saved_without_a_head_is_read(tmp_path: Path):
     """BERT's ``BertModel``: no prefix, no prediction of masked tokens; a caller that gives it another head reads the rest."""
     from jax_transformer import config
     from jax_transformer.convert.hf import FAMILY, open_tensors
-    from jax_transformer.convert.hf.folder import read_values
+    from jax_transformer.convert.hf.files import read_values
     from torch_reference.models import abstract_model
 
     theirs = save("bert", tmp_path / "hf")

@@ -67,9 +67,9 @@ def test_an_index_that_leaves_the_folder_is_refused(copied: Path):
     refused(copied, WeightsError, "wanted the plain name of a .safetensors file")
 
 
-def test_pickled_weights_are_refused(copied: Path):
+def test_pickles_that_do_more_than_hold_tensors_are_refused(copied: Path):
     (copied / "model.safetensors").unlink()
-    torch.save({}, copied / "pytorch_model.bin")
+    torch.save({"model": torch.nn.Linear(2, 2)}, copied / "pytorch_model.bin")
     refused(copied, WeightsError, "pytorch_model.bin", "convert them to safetensors")
 
 
@@ -81,7 +81,14 @@ BAD_KEYS = {
     "key of a rotation": ({"rope_scaling": {"type": "linear", "factor": 2.0, "twist": 1}, "rope_parameters": None}, "twist"),
     "two spellings": ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "differ in ['rope_type']"),
     "partial rotation": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
-    "quantised": ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+    "quantised": ({"quantization_config": {"quant_method": "gptq"}}, "quantised weights are not read, got quantization_config"),
+    "compressed": ({"compression_config": {"format": "int4"}}, "quantised weights are not read, got compression_config"),
+    "not alike": ({"model_type": "mamba"}, "'mamba' is not supported; no name is like it, the closest is"),
+    "images and text": ({"model_type": "gemma3"}, "'gemma3' is not supported; did you mean 'gemma3_text'?"),
+    "text inside": (
+        {"model_type": "kimi_vl", "text_config": {"model_type": "deepseek_v3"}, "vision_config": {"model_type": "vit"}},
+        "'kimi_vl' is not supported; its text_config is a 'deepseek_v3', which is: save that model alone",
+    ),
     "missing": ({"hidden_size": "absent"}, "hidden_size is missing"),
     "scaling as text": ({"rope_scaling": "linear"}, "a key has a value that no llama has"),
     "layers as text": ({"num_hidden_layers": "3"}, "num_hidden_layers"),

@@ -7,9 +7,9 @@ from parity_tests.structure.sources import ROOT, files, label, parse, public
 
 JAX, TORCH = ROOT / "jax_transformer", ROOT / "torch_reference"
 
-TORCH_ONLY = {"checkpoint.py", "optimizer.py", "verify/transformers_side.py"}
-"""Hub <-> state_dict, of models and of AdamW, of which the JAX side is ``convert/`` and ``train/exchange.py``; and a side of a
-comparison that is torch's alone."""
+TORCH_ONLY = {"checkpoint.py", "optimizer.py", "pickled.py", "verify/transformers_side.py"}
+"""Hub <-> state_dict, of models and of AdamW, of which the JAX side is ``convert/`` and ``train/exchange.py``; torch's
+own pickles; and a side of a comparison that is torch's alone."""
 
 MIRRORED = (
     "generate/__init__.py",

@@ -8,6 +8,7 @@ import tokenizers
 
 from jax_transformer.config import Sampling
 from jax_transformer.config.errors import DataError
+from jax_transformer.config.special_tokens import EOS_NAMES
 from jax_transformer.convert.gguf import text_folder
 from jax_transformer.convert.hf.chat import Messages
 from jax_transformer.convert.hf.texts import read_text_rules
@@ -15,8 +16,6 @@ from torch_reference.checkpoint import load_pretrained
 from torch_reference.generate.engine import stream
 from torch_reference.models.decoder import Decoder
 from torch_reference.models.encoder_decoder import EncoderDecoder
-
-EOS_NAMES = ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>")
 
 
 def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:

@@ -2,24 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jax_transformer.config import Model
 from jax_transformer.config.errors import ConfigError, WeightsError
-from jax_transformer.config.suggest import closest, did_you_mean
+from jax_transformer.config.suggest import closest, did_you_mean, nearest
 from jax_transformer.convert.hf.family import Family
-from jax_transformer.convert.hf.folder import (
-    HubSource,
-    HubView,
-    Shapes,
-    companions,
-    is_hf,
-    open_folder,
-    open_tensors,
-    read_values,
-    write_folder,
-)
+from jax_transformer.convert.hf.files import companions, is_hf, read_values
+from jax_transformer.convert.hf.folder import HubSource, HubView, Shapes, open_folder, open_tensors, write_folder
 from jax_transformer.convert.hf.table import FAMILY
 
 __all__ = [
@@ -41,12 +33,19 @@ __all__ = [
 ]
 
 
-def family_named(name: str) -> Family:
-    """The family of a ``model_type``. Raises ConfigError naming the closest one that there is."""
-    if name not in FAMILY:
-        near = did_you_mean(closest(name, FAMILY))
-        raise ConfigError(f"model_type {name!r} is not supported{near}; supported: {', '.join(FAMILY)}")
-    return FAMILY[name]
+def family_named(name: str, values: Mapping[str, Any] | None = None) -> Family:
+    """The family of a ``model_type``; ``values`` are the config.json that has it.
+
+    Raises ConfigError naming the closest one that there is, or the one of a model inside this one.
+    """
+    if name in FAMILY:
+        return FAMILY[name]
+    inner = {key: part.get("model_type") for key, part in (values or {}).items() if isinstance(part, Mapping)}
+    inside = [f"its {key} is a {kind!r}, which is: save that model alone" for key, kind in inner.items() if kind in FAMILY]
+    text = [f"{name}_text"] if f"{name}_text" in FAMILY else []
+    near = did_you_mean(text or closest(name, FAMILY))
+    hint = f"; {inside[0]}" if inside else near or f"; no name is like it, the closest is {nearest(name, FAMILY)!r}"
+    raise ConfigError(f"model_type {name!r} is not supported{hint}; supported: {', '.join(FAMILY)}")
 
 
 def family_of(folder: str | Path) -> Family:
@@ -54,7 +53,7 @@ def family_of(folder: str | Path) -> Family:
     values = read_values(folder)
     if not isinstance(values.get("model_type"), str):
         raise WeightsError(f"{folder}: its config.json has no model_type; wanted a checkpoint of Hugging Face")
-    return family_named(values["model_type"])
+    return family_named(values["model_type"], values)
 
 
 def open_hf(folder: str | Path, shapes_of: Callable[[Model], Shapes], compute: str | None = None) -> tuple[Model, HubView]:

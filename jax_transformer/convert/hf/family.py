@@ -98,9 +98,10 @@ class Family:
 
     def read_values(self, values: Mapping[str, Any], label: str) -> Flat:
         """``read_config``, as values by path."""
-        if values.get("quantization_config") is not None:
-            method = values["quantization_config"]
-            raise ConfigError(f"{label}: quantised weights are not read, got {method}; take the unquantised checkpoint")
+        for key in ("quantization_config", "compression_config"):
+            if values.get(key) is not None:
+                got = f"{key}={values[key]}"
+                raise ConfigError(f"{label}: quantised weights are not read, got {got}; take the unquantised checkpoint")
         hf = Keys(values, label)
         try:
             flat = read_parts(self.parts, hf)

@@ -13,50 +13,17 @@ from jax_transformer.config import Model
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert import hub
 from jax_transformer.convert.byte_ops import Same, Shape, Stack
-from jax_transformer.convert.hf.family import IDS, Family
+from jax_transformer.convert.hf.family import Family
+from jax_transformer.convert.hf.files import read_values, with_ids
+from jax_transformer.convert.pickled import open_stored
 from jax_transformer.convert.rows import Bound, Read
-from jax_transformer.convert.safetensors_file import TensorInfo, parse_json
+from jax_transformer.convert.safetensors_file import TensorInfo
 
 Shapes = Mapping[str, Shape]
 """Name to shape."""
 
-COMPANIONS = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
-"""Files beside the weights that travel with them."""
-
 _ROWS = 4 * 2**20
 """Bytes of a tensor that are compared at a time."""
-
-
-def read_values(folder: str | Path) -> dict[str, Any]:
-    """The keys of a folder's config.json. Raises WeightsError where it is no JSON object."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise WeightsError(f"{folder}: has no config.json")
-    return parse_json(path, path.read_bytes())
-
-
-def is_hf(folder: str | Path) -> bool:
-    """Whether a folder's config.json is one of Hugging Face's: it has a ``model_type``, and no ``stack`` of ours."""
-    if not (Path(folder) / "config.json").is_file():
-        return False
-    try:
-        values = read_values(folder)
-    except WeightsError:
-        return False
-    return isinstance(values.get("model_type"), str) and not {"stack", "kind"} & values.keys()
 
 
 class HubView(hub.Weights):
@@ -109,7 +76,7 @@ def open_folder(
     """
     values = read_values(folder)
     config = family.read_config(values, str(Path(folder) / "config.json"))
-    return open_tensors((config, values), family, hub.open_weights(folder), shapes_of, compute)
+    return open_tensors((config, values), family, open_stored(folder), shapes_of, compute)
 
 
 def open_tensors(
@@ -122,7 +89,7 @@ def open_tensors(
     """``weights`` of ``family`` under hub names, and the config that they say, given ours and theirs.
 
     ``shapes_of`` gives the hub tensors of a config. The model computes in the dtype ``compute``; None: in that of the weights.
-    Raises WeightsError that lists every missing, unexpected and misshapen tensor.
+    Raises WeightsError that lists every missing, unexpected, misshapen and repeated tensor.
     """
     config, values = configs
     names = _names(family, weights)
@@ -137,7 +104,8 @@ def open_tensors(
     available = {
         name: weights[stored] for name, stored in names.items() if name not in left_out and not family.is_left_out(name, values)
     }
-    hub.check_shapes({name: shape for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)}, available)
+    wanted = {name: shape for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)}
+    hub.check_shapes(wanted, available, weights.duplicates)
     stored = str(weights[names[rows[0].theirs[0]]].dtype)
     dtype = config.dtype.model_copy(update={"param": stored, "compute": compute or stored})
     return config.model_copy(update={"dtype": dtype}), HubView(weights, rows, names)
@@ -161,15 +129,10 @@ def write_folder(
 ) -> None:
     """Writes hub tensors as a folder of ``family``; ``files`` go beside them, ``options`` to ``write_weights``.
 
-    Token ids in a ``generation_config.json`` among the files are written to config.json too. Raises ConfigError where the
-    family cannot express the config.
+    Token ids in a ``generation_config.json`` among the files, or in the tokenizer of a run, are written to config.json too.
+    Raises ConfigError where the family cannot express the config.
     """
-    values = family.write_config(config)
-    files = dict(files or {})
-    ids = parse_json(Path("generation_config.json"), files.get("generation_config.json", b"{}"))
-    values |= {key: ids[key] for key in (*IDS, "decoder_start_token_id") if key in ids}
-    for name in family.documents:
-        values[name] = {key: ids[key] for key in IDS if key in ids} | values[name]
+    files, values = with_ids(files or {}, family.write_config(config), family.documents)
     rows = family.bind(config, {name: shape for name, (shape, _) in source.specs.items()})
     specs = {
         name: (shape, source.specs[row.ours[0]][1]) for row in rows for name, shape in zip(row.theirs, row.shapes, strict=True)
@@ -186,17 +149,6 @@ def _given_away(names: Sequence[str], arrays: list[np.ndarray]) -> Iterator[tupl
     """Each array with its name; none is kept."""
     for name in names:
         yield name, arrays.pop(0)
-
-
-def companions(folder: str | Path) -> dict[str, bytes]:
-    """The files of a folder that travel with its weights; token ids that only its config.json has, as a generation config."""
-    files = {name: (Path(folder) / name).read_bytes() for name in COMPANIONS if (Path(folder) / name).is_file()}
-    if is_hf(folder) and "generation_config.json" not in files:
-        values = read_values(folder)
-        ids = {key: values[key] for key in (*IDS, "decoder_start_token_id") if values.get(key) is not None}
-        if ids:
-            files["generation_config.json"] = (json.dumps(ids, indent=2) + "\n").encode()
-    return files
 
 
 def _names(family: Family, weights: hub.Weights) -> dict[str, str]:

@@ -12,6 +12,7 @@ from jax_transformer.convert.hf.parts import Field, Fixed, Keys, Only
 from jax_transformer.convert.hf.skeleton import ATTENTION, DECODER, ENDS, LAYER, OURS, PRE, modules, rms, sizes
 from jax_transformer.convert.rows import Row
 
+ROTATION = Rope(150_000.0)
 BY_TURNS = Fuse("layers.{layer}.ffn.expert.hidden_dim", axis=1)
 
 
@@ -30,8 +31,8 @@ class Scaled:
         return {}
 
     def write(self, flat: Flat) -> dict[str, Any]:
-        """Nothing: the rotation is always written."""
-        return {}
+        """The old spelling of a rotation that is not scaled, too: null would mean that one."""
+        return {"rope_scaling": ROTATION.write(flat)["rope_parameters"]}
 
 
 GPT_OSS = Family(
@@ -52,7 +53,7 @@ GPT_OSS = Family(
         Only("hidden_act", ("silu",), "this family has the clamped SwiGLU"),
         Window(every_full(2), 128),
         Scaled(),
-        Rope(150_000.0),
+        ROTATION,
     ),
     rows=(
         *ENDS,

@@ -6,6 +6,7 @@ from jax_transformer.convert.hf.depth import Rope, Window, all_sliding
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import Keys, at
+from jax_transformer.convert.hf.rope import rope_entry
 from jax_transformer.convert.hf.skeleton import DECODER, LLAMA_ROWS, feed_forward, rms, sizes
 
 BETA, LENGTH = "llama_4_scaling_beta", "original_max_position_embeddings"
@@ -24,23 +25,24 @@ DEFAULT = {
 
 
 class TemperedRope:
-    """``rope_parameters``, which hold the temperature of queries beside the rotation."""
+    """``rope_parameters``, or ``rope_scaling``, which hold the temperature of queries beside the rotation."""
 
     def read(self, hf: Keys) -> Flat:
         """Rotation and temperature; both have the length of the original training."""
-        entry = hf.get("rope_parameters", DEFAULT)
+        entry = rope_entry(hf) or DEFAULT
         own = {f"{TEMPERATURE}.beta": entry[BETA], f"{TEMPERATURE}.original_length": entry[LENGTH]}
         rest = {key: value for key, value in entry.items() if key != BETA}
-        rotation = Keys({**hf.values, "rope_parameters": rest}, hf.label)
+        rotation = Keys({**hf.values, "rope_parameters": rest, "rope_scaling": None}, hf.label)
         values = Rope(1_000_000.0).read(rotation)
         hf.asked |= rotation.asked
         return values | own
 
     def write(self, flat: Flat) -> dict[str, Any]:
-        """``rope_parameters``; no loader without them knows the temperature."""
-        entry = Rope().write(flat)["rope_parameters"]
+        """Both spellings, each with the temperature."""
+        keys = Rope().write(flat)
         own = {BETA: at(flat, f"{TEMPERATURE}.beta"), LENGTH: at(flat, f"{TEMPERATURE}.original_length")}
-        return {"rope_parameters": entry | own}
+        entry = keys["rope_parameters"] | own
+        return keys | {"rope_parameters": entry, "rope_scaling": entry}
 
 
 MINISTRAL3 = Family(

@@ -55,7 +55,7 @@ def read_rope(hf: Keys, theta: float, kind: str | None, fraction: Fraction | Non
 
     Raises ConfigError for a scaling that we do not have, or keys of it that we do not know.
     """
-    entry = _entry(hf, kind)
+    entry = rope_entry(hf, kind)
     hf.asked.add(_LENGTH)
     local = kind == SLIDING and LOCAL_THETA in hf.values
     own = hf.get(LOCAL_THETA if local else keys[0], theta)
@@ -109,8 +109,8 @@ def write_rope(
     return keys
 
 
-def _entry(hf: Keys, kind: str | None) -> dict[str, Any]:
-    """The dict that speaks for layers of type ``kind``."""
+def rope_entry(hf: Keys, kind: str | None = None) -> dict[str, Any]:
+    """The dict that speaks for layers of type ``kind`` (None: of all). Raises ConfigError where two spellings of it differ."""
     new, old = hf.get("rope_parameters", {}), hf.get("rope_scaling", {})
     if kind is not None:
         hf.asked.add(LOCAL_THETA)

@@ -9,7 +9,7 @@ import tokenizers
 
 from jax_transformer.config.errors import DataError
 from jax_transformer.convert.hf.chat import Messages, check_messages, render
-from jax_transformer.convert.hf.folder import is_hf, read_values
+from jax_transformer.convert.hf.files import is_hf, read_values
 from jax_transformer.convert.safetensors_file import parse_json
 
 _SETTINGS, _TEMPLATE, _PROCESSOR = "tokenizer_config.json", "chat_template.jinja", "chat_template.json"
