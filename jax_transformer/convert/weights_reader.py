@@ -1,6 +1,5 @@
 """Opens a folder of weights, or one file of them, without trusting it."""
 
-import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -9,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from jax_transformer.config.errors import WeightsError
-from jax_transformer.convert.safetensors_file import TensorInfo, parse_json, read_bytes, read_header
+from jax_transformer.convert.safetensors_file import (
+    Positions,
+    TensorInfo,
+    parse_json,
+    positions,
+    read_bytes,
+    read_header,
+    read_part,
+)
 from jax_transformer.convert.weights_writer import INDEX, SHA256, SINGLE, file_sha256
 
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors")
@@ -24,6 +31,13 @@ class Weights(Mapping[str, TensorInfo]):
     @abstractmethod
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
         """The tensor, or consecutive ``rows`` of its first axis."""
+
+    def read_part(self, name: str, part: Positions | None = None) -> np.ndarray:
+        """A part of the tensor, None for all of it. Readers that know no better read the rows from its first to its last."""
+        if part is None:
+            return self.read(name)
+        first = int(part[0][0])
+        return self.read(name, slice(first, int(part[0][-1]) + 1))[np.ix_(part[0] - first, *part[1:])]
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor with its name, one at a time."""
@@ -55,22 +69,21 @@ class WeightsReader(Weights):
         return self._tensors[name][0].name
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """The tensor, or consecutive ``rows`` of its first axis; reads their bytes only.
+        """The tensor, or consecutive ``rows`` of its first axis; reads their bytes only. Raises what ``read_part`` does."""
+        return self.read_part(name, positions(self._tensors[name][1].shape, rows) if rows != slice(None) else None)
+
+    def read_part(self, name: str, part: Positions | None = None) -> np.ndarray:
+        """A part of the tensor, None for all of it; reads its bytes only.
 
         Raises WeightsError where it does not exist or its file changed since it was opened.
         """
         if name not in self:
             raise WeightsError(f"tensor {name!r} is not in the weights, which have {len(self)}: {sorted(self)[:8]}")
         path, info = self._tensors[name]
-        shape, offset = info.shape, info.offset
-        if rows != slice(None):
-            start, stop, _ = rows.indices(shape[0])
-            offset += start * (info.num_bytes // max(shape[0], 1))
-            shape = (stop - start, *shape[1:])
-        raw = read_bytes(path, offset, math.prod(shape) * info.dtype.itemsize)
-        if info.dtype == np.bool_ and (raw > 1).any():
+        array = read_part(path, info, positions(info.shape) if part is None else part)
+        if info.dtype == np.bool_ and (array.view(np.uint8) > 1).any():
             raise WeightsError(f"{path}: BOOL tensor {name!r} has bytes other than 0 and 1")
-        return raw.view(info.dtype).reshape(shape)
+        return array
 
 
 def open_weights(path: str | Path, verify: bool = True) -> WeightsReader:
