@@ -105,9 +105,12 @@ def to_hub(params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> Iterato
         problems = "; ".join(f"{path}: {shapes.get(path, 'missing')}, wanted {wanted.get(path, 'none')}" for path in wrong)
         raise WeightsError(f"parameters do not have the model's structure: {problems}")
     for entry in hub_entries(specs):
-        array, spec = params[entry.jax_path], specs[entry.jax_path]
-        own = np.asarray(array if entry.index is None else array[entry.index])
-        yield entry.hub_name, own.transpose(_hub_order(entry, spec)).reshape(entry.shape)
+        yield entry.hub_name, _entry_of(params[entry.jax_path], entry, specs[entry.jax_path])
+
+
+def _entry_of(array: Any, entry: Entry, spec: ParamSpec) -> np.ndarray:
+    own = np.asarray(array if entry.index is None else array[entry.index])
+    return own.transpose(_hub_order(entry, spec)).reshape(entry.shape)
 
 
 def from_hub(hub: Mapping[str, np.ndarray], specs: Mapping[str, ParamSpec]) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from jax_transformer.models.decoder import Decoder
 from jax_transformer.models.encoder import Encoder
 from jax_transformer.models.encoder_decoder import EncoderDecoder
 from jax_transformer.nn.params import ParamSpec, get_params, param_specs, with_params
-from jax_transformer.train.checkpoint import restore_params
+from jax_transformer.train.stored_arrays import open_params
 
 MAX_SHARD_BYTES = 5 * 10**9
 
@@ -158,11 +158,15 @@ def _cast(source: Source, dtype: str | None, check_finite: bool) -> Source:
             hub.check_finite(name, array)
         return array if dtype is None else hub.cast(name, array, dtype)
 
+    def checked(tensor: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+        return tensor[0], cast(*tensor)
+
     config = hub.with_param_dtype(source.config, dtype)
     specs = {
         name: (shape, stored if dtype is None else hub.numpy_dtype(dtype)) for name, (shape, stored) in source.specs.items()
     }
-    tensors = ((name, cast(name, array)) for name, array in source.tensors)
+    # map, because a generator would hold each tensor until the next one is there.
+    tensors = map(checked, source.tensors)
     return Source(config, specs, tensors, lambda name: cast(name, source.read(name)))
 
 
@@ -220,7 +224,7 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> Source:
     if not isinstance(config, Run):
         raise WeightsError(f"{folder / 'config.yaml'}: is the config of a model; wanted that of a run")
     specs = structure(config.model)
-    params, _ = restore_params(folder / "checkpoints", step)
+    params = open_params(folder / "checkpoints", step)
     hub.check_dtype({path: array.dtype for path, array in params.items()}, config.model)
     return source_of_params(config.model, params, specs)
 

@@ -148,7 +148,7 @@ def open_tensors(
 
 @dataclass(frozen=True)
 class HubSource:
-    """Hub tensors to write: shape and dtype of each, and ``read``, which gives one by name."""
+    """Hub tensors to write: shape and dtype of each, best read in this order, and ``read``, which gives one by name."""
 
     specs: Mapping[str, tuple[Shape, np.dtype[Any]]]
     read: Read
@@ -178,6 +178,8 @@ def write_folder(
     stored = source.specs[rows[0].ours[0]][1]
     constants = {name: array.astype(stored) for name, array in family.constants_of(config).items()}
     specs |= {name: (array.shape, stored) for name, array in constants.items()}
+    order = {name: place for place, name in enumerate(source.specs)}
+    rows = sorted(rows, key=lambda row: order[row.ours[0]])
     tensors = chain.from_iterable(_given_away(row.theirs, row.from_hub(source.read)) for row in rows)
     files["config.json"] = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
     hub.write_weights(folder, specs, chain(tensors, constants.items()), files, **options)
