@@ -1,13 +1,17 @@
 """Invertible ops between two vocabularies of tensors: each moves bytes and computes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from jax_transformer.convert.safetensors_file import Positions, positions
+
 Shape = tuple[int, ...]
 Arrays = list[np.ndarray]
+ReadOther = Callable[[int, Positions], np.ndarray]
+"""A part of one of the tensors on the other side, by its number."""
 
 
 class Op(Protocol):
@@ -23,6 +27,10 @@ class Op(Protocol):
 
     def to_hub(self, other: Arrays, hub: Sequence[Shape]) -> Arrays:
         """The inverse, given the shapes of the hub."""
+        ...
+
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """A part of hub tensor ``number``; nothing else is read, but where an op says so."""
         ...
 
 
@@ -42,6 +50,10 @@ class Same:
         """As they are."""
         return other
 
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """As it is."""
+        return read(number, part)
+
 
 @dataclass(frozen=True)
 class Transpose:
@@ -58,6 +70,12 @@ class Transpose:
     def to_hub(self, other: Arrays, hub: Sequence[Shape]) -> Arrays:
         """Its own inverse."""
         return self.from_hub(other)
+
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """Rows are columns there."""
+        if len(part) < 2:
+            return read(number, part)
+        return read(number, (*part[:-2], part[-1], part[-2])).swapaxes(-1, -2)
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,10 @@ class Reshape:
         """Reshaped back."""
         return [array.reshape(shape) for array, shape in zip(other, hub, strict=True)]
 
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """Cut from the whole tensor, which is read: families reshape vectors alone."""
+        return read(number, positions(self.shapes(hub)[number])).reshape(hub[number])[np.ix_(*part)]
+
 
 @dataclass(frozen=True)
 class Insert:
@@ -96,6 +118,10 @@ class Insert:
     def to_hub(self, other: Arrays, hub: Sequence[Shape]) -> Arrays:
         """One dimension less."""
         return [np.squeeze(array, self.axis) for array in other]
+
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """One dimension less."""
+        return np.squeeze(read(number, (*part[: self.axis], np.arange(1), *part[self.axis :])), self.axis)
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,13 @@ class Fuse:
         parts = np.split(self._grouped(other[0]), ends[:-1], axis=self.axis + 1)
         return [part.reshape(shape) for part, shape in zip(parts, hub, strict=True)]
 
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """The rows behind those of the tensors before it, in each group."""
+        shares = [shape[self.axis] // int(self.groups) for shape in hub]
+        group, own = np.divmod(part[self.axis], shares[number])
+        rows = group * sum(shares) + sum(shares[:number]) + own
+        return read(0, (*part[: self.axis], rows, *part[self.axis + 1 :]))
+
     def _grouped(self, array: np.ndarray) -> np.ndarray:
         return array.reshape(*array.shape[: self.axis], int(self.groups), -1, *array.shape[self.axis + 1 :])
 
@@ -143,6 +176,10 @@ class Stack:
     def to_hub(self, other: Arrays, hub: Sequence[Shape]) -> Arrays:
         """On top of one another."""
         return [np.stack(other)]
+
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """From the tensors of those alone."""
+        return np.stack([read(int(one), part[1:]) for one in part[0]])
 
 
 @dataclass(frozen=True)
@@ -167,8 +204,18 @@ class Chain:
             other = op.to_hub(other, shapes)
         return other
 
+    def take(self, read: ReadOther, number: int, part: Positions, hub: Sequence[Shape]) -> np.ndarray:
+        """Each op asks the next one."""
+        for op, shapes in reversed(list(zip(self.ops, self._all_shapes(hub)[:-1], strict=True))):
+            read = _through(op, read, shapes)
+        return read(number, part)
+
     def _all_shapes(self, hub: Sequence[Shape]) -> list[list[Shape]]:
         shapes = [list(hub)]
         for op in self.ops:
             shapes.append(op.shapes(shapes[-1]))
         return shapes
+
+
+def _through(op: Op, read: ReadOther, hub: Sequence[Shape]) -> ReadOther:
+    return lambda number, part: op.take(read, number, part, hub)

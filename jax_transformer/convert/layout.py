@@ -29,6 +29,7 @@ import numpy as np
 
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert.hub import check_shapes
+from jax_transformer.convert.safetensors_file import Positions, flattened
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "filter": "weight", "bias": "bias"}
 _LEAVES |= {name: name for name in ("sinks", "alpha_p", "alpha_n", "A_log", "dt_bias", "choice_bias")}
@@ -39,8 +40,8 @@ _TAIL = re.compile(r"((?:.*\.)?)tail\.(\d+)\.(.+)")
 Index = tuple[slice, ...]
 """Part of an array: one slice per dimension."""
 
-ReadRows = Callable[[str, slice], np.ndarray]
-"""Rows of a hub tensor, by its name; all of it for ``slice(None)``."""
+ReadPart = Callable[[str, Positions | None], np.ndarray]
+"""A part of a hub tensor, by its name; all of it for None."""
 
 
 class ParamSpec(Protocol):
@@ -104,9 +105,12 @@ def to_hub(params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> Iterato
         problems = "; ".join(f"{path}: {shapes.get(path, 'missing')}, wanted {wanted.get(path, 'none')}" for path in wrong)
         raise WeightsError(f"parameters do not have the model's structure: {problems}")
     for entry in hub_entries(specs):
-        array, spec = params[entry.jax_path], specs[entry.jax_path]
-        own = np.asarray(array if entry.index is None else array[entry.index])
-        yield entry.hub_name, own.transpose(_hub_order(entry, spec)).reshape(entry.shape)
+        yield entry.hub_name, _entry_of(params[entry.jax_path], entry, specs[entry.jax_path])
+
+
+def _entry_of(array: Any, entry: Entry, spec: ParamSpec) -> np.ndarray:
+    own = np.asarray(array if entry.index is None else array[entry.index])
+    return own.transpose(_hub_order(entry, spec)).reshape(entry.shape)
 
 
 def from_hub(hub: Mapping[str, np.ndarray], specs: Mapping[str, ParamSpec]) -> dict[str, np.ndarray]:
@@ -116,8 +120,8 @@ def from_hub(hub: Mapping[str, np.ndarray], specs: Mapping[str, ParamSpec]) -> d
     """
     check_names(specs, hub)
 
-    def read(name: str, rows: slice) -> np.ndarray:
-        return hub[name] if rows == slice(None) else hub[name][rows]
+    def read(name: str, part: Positions | None) -> np.ndarray:
+        return hub[name] if part is None else hub[name][np.ix_(*part)]
 
     entries = entries_by_param(specs)
     return {path: read_param(read, entries[path], spec) for path, spec in specs.items()}
@@ -131,10 +135,10 @@ def entries_by_param(specs: Mapping[str, ParamSpec]) -> dict[str, list[Entry]]:
     return grouped
 
 
-def read_param(read: ReadRows, entries: Sequence[Entry], spec: ParamSpec, part: Index | None = None) -> np.ndarray:
-    """One parameter, or the ``part`` of it, from its hub tensors; ``read(name, rows)`` is asked for the rows it needs only.
+def read_param(read: ReadPart, entries: Sequence[Entry], spec: ParamSpec, part: Index | None = None) -> np.ndarray:
+    """One parameter, or the ``part`` of it, from its hub tensors; ``read(name, part)`` is asked for nothing else.
 
-    Peak memory is the result and the rows of one hub tensor. Raises WeightsError where repeats differ in dtype.
+    Peak memory is the result and the part of one hub tensor. Raises WeightsError where repeats differ in dtype.
     """
     bounds = [item.indices(size)[:2] for item, size in zip(part or (slice(None),) * len(spec.shape), spec.shape, strict=True)]
     if entries[0].index is None:
@@ -152,40 +156,43 @@ def read_param(read: ReadRows, entries: Sequence[Entry], spec: ParamSpec, part: 
     return result
 
 
-def _read_entry(read: ReadRows, entry: Entry, spec: ParamSpec, bounds: Sequence[tuple[int, int]]) -> np.ndarray:
+def _read_entry(read: ReadPart, entry: Entry, spec: ParamSpec, bounds: Sequence[tuple[int, int]]) -> np.ndarray:
     if not bounds:
-        return read(entry.hub_name, slice(None))
-    order = _hub_order(entry, spec)
+        return read(entry.hub_name, None)
     own = spec.shape[len(spec.shape) - len(bounds) :]
-    start, stop = bounds[order[0]]
-    # The leading dimension of the hub's order, or the group it was flattened with, is the tensor's first axis.
-    width = entry.shape[0] // own[order[0]]
-    rows = read(entry.hub_name, slice(start * width, stop * width))
-    rows = rows.reshape(stop - start, *(own[axis] for axis in order[1:]))
-    rows = rows[(slice(None), *(slice(*bounds[axis]) for axis in order[1:]))]
-    return np.ascontiguousarray(rows.transpose(np.argsort(order)))
+    groups = _hub_groups(entry.jax_path, spec, entry.index is not None)
+    order = _hub_order(entry, spec)
+    chosen = [np.arange(*bound) for bound in bounds]
+    # A hub dimension that several of the parameter's were flattened into is cut wherever one of them is.
+    part = tuple(flattened(tuple(own[axis] for axis in group), tuple(chosen[axis] for axis in group)) for group in groups)
+    whole = all(bound == (0, size) for bound, size in zip(bounds, own, strict=True))
+    array = read(entry.hub_name, None if whole else part)
+    return np.ascontiguousarray(array.reshape([len(chosen[axis]) for axis in order]).transpose(np.argsort(order)))
 
 
 def _hub_order(entry: Entry, spec: ParamSpec) -> list[int]:
-    """The axes of one repeat in the order of the hub: outputs before inputs for a kernel."""
-    rank = len(spec.shape) - (entry.index is not None)
-    if not _is_kernel(entry.jax_path):
-        return list(range(rank))
-    inputs = rank - len(spec.axes) + spec.copies
-    outputs = inputs + spec.contracted
-    return [*range(inputs), *range(outputs, rank), *range(inputs, outputs)]
+    """The axes of one repeat in the order of the hub."""
+    return [axis for group in _hub_groups(entry.jax_path, spec, entry.index is not None) for axis in group]
+
+
+def _hub_groups(path: str, spec: ParamSpec, stacked: bool) -> list[list[int]]:
+    """The axes of one repeat that are each dimension of the hub: outputs before inputs for a kernel."""
+    rank = len(spec.shape) - stacked
+    start = rank - len(spec.axes) + spec.copies
+    batch, own = [[axis] for axis in range(start)], list(range(start, rank))
+    if _is_kernel(path):
+        return [*batch, own[spec.contracted :], own[: spec.contracted]]
+    return [*batch, own] if path.endswith(".bias") and own else [*batch, *([axis] for axis in own)]
 
 
 def _hub_shape(path: str, spec: ParamSpec, stacked: bool) -> tuple[int, ...]:
-    start = len(spec.shape) - len(spec.axes) + spec.copies
-    batch, own = spec.shape[stacked:start], spec.shape[start:]
-    if _is_kernel(path):
-        if not 0 < spec.contracted < len(own):
-            raise WeightsError(
-                f"parameter {path}: {spec.contracted} of {len(own)} dims are inputs; a kernel has inputs and outputs"
-            )
-        return (*batch, math.prod(own[spec.contracted :]), math.prod(own[: spec.contracted]))
-    return (*batch, math.prod(own)) if path.endswith(".bias") and own else (*batch, *own)
+    if _is_kernel(path) and not 0 < spec.contracted < len(spec.axes) - spec.copies:
+        raise WeightsError(
+            f"parameter {path}: {spec.contracted} of {len(spec.axes) - spec.copies} dims are inputs; a kernel has inputs and "
+            "outputs"
+        )
+    own = spec.shape[stacked:]
+    return tuple(math.prod(own[axis] for axis in group) for group in _hub_groups(path, spec, stacked))
 
 
 def _is_kernel(path: str) -> bool:

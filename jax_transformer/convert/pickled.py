@@ -17,14 +17,14 @@ _READER = "torch_reference.pickled"
 """Module of the reader; imported when it is asked for."""
 
 
-def open_stored(folder: str | Path) -> Weights:
-    """The weights of a folder, pickled ones only where there are no others. Reads no values.
+def open_stored(folder: str | Path, verify: bool = True) -> Weights:
+    """The weights of a folder, pickled ones only where there are no others; ``verify`` as in ``open_weights``. Reads no values.
 
     Raises WeightsError as ``open_weights`` does, and for pickles that torch does not read safely, or without torch.
     """
     folder = Path(folder)
     if SAFETENSORS.is_in(folder) or not PICKLED.is_in(folder):
-        return open_weights(folder)
+        return open_weights(folder, verify)
     files, weight_map = find_files(folder, PICKLED)
     try:
         reader = import_module(_READER).PickledReader(files)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +15,13 @@ from jax_transformer.config.errors import WeightsError
 from jax_transformer.config.load import load_config
 from jax_transformer.convert import gguf, hf, hub
 from jax_transformer.convert.layout import Entry, Index, check_names, entries_by_param, hub_entries, read_param, to_hub
+from jax_transformer.convert.safetensors_file import Positions
 from jax_transformer.models import abstract_model
 from jax_transformer.models.decoder import Decoder
 from jax_transformer.models.encoder import Encoder
 from jax_transformer.models.encoder_decoder import EncoderDecoder
 from jax_transformer.nn.params import ParamSpec, get_params, param_specs, with_params
-from jax_transformer.train.checkpoint import restore_params
+from jax_transformer.train.stored_arrays import open_params
 
 MAX_SHARD_BYTES = 5 * 10**9
 
@@ -59,38 +61,52 @@ def load_pretrained(
     check_finite: bool = True,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     dequantize: bool = False,
+    verify: bool | None = None,
 ) -> Any:
     """The model of an exchange folder, a folder of Hugging Face or a GGUF file, its config as ``.config``.
 
     ``dtype`` casts the parameters, which otherwise keep the dtype they are stored in. A model of Hugging Face computes in the
     same. ``dequantize`` multiplies quantised tensors of a GGUF file out to float32. With ``shardings`` (by parameter) each
-    process reads its own parts of the weights only. Raises WeightsError for weights that are damaged, do not fit the config,
-    or are not finite; ConfigError for a config that is not valid, or float64 without JAX's 64-bit mode.
+    process reads its own parts of the weights only, each once; where a tied model's file holds the matrix twice, both whole.
+    ``verify`` compares the whole files with ``model.sha256`` where that exists; None does unless there are ``shardings``.
+    Raises WeightsError for weights that are damaged, do not fit the config, or are not finite; ConfigError for a config that
+    is not valid, or float64 without JAX's 64-bit mode.
     """
-    config, weights = open_pretrained(Path(path), dtype, dequantize)
+    config, weights = open_pretrained(Path(path), dtype, dequantize, shardings is None if verify is None else verify)
     if dtype is None:
         hub.check_dtype({name: info.dtype for name, info in weights.items()}, config)
     model = abstract_model(hub.with_param_dtype(config, dtype))
     specs = param_specs(model)
     check_names(specs, weights)
 
-    def read(name: str, rows: slice) -> np.ndarray:
-        array = weights.read(name, rows)
+    def read(name: str, chosen: Positions | None) -> np.ndarray:
+        array = weights.read_part(name, chosen)
         if check_finite:
             hub.check_finite(name, array, weights.tensors())
         return array if dtype is None else hub.cast(name, array, dtype)
 
     entries = entries_by_param(specs)
+    layouts = dict.fromkeys(specs) if shardings is None else shardings
+    values = {
+        path: _placed(partial(read_param, read, entries[path], spec), spec.shape, layouts[path]) for path, spec in specs.items()
+    }
+    return with_params(model, values)
 
-    def place(path: str, spec: ParamSpec) -> jax.Array:
-        def part(index: Index | None) -> np.ndarray:
-            return read_param(read, entries[path], spec, index)
 
-        if shardings is None:
-            return jnp.asarray(part(None))
-        return jax.make_array_from_callback(spec.shape, shardings[path], part)
+def _placed(
+    read: Callable[[Index | None], np.ndarray], shape: tuple[int, ...], sharding: jax.sharding.Sharding | None
+) -> jax.Array:
+    """A parameter on its devices; a part that several devices of this process hold is read once."""
+    if sharding is None:
+        return jnp.asarray(read(None))
+    parts: dict[str, np.ndarray] = {}
 
-    return with_params(model, {path: place(path, spec) for path, spec in specs.items()})
+    def part(index: Index | None) -> np.ndarray:
+        if str(index) not in parts:
+            parts[str(index)] = read(index)
+        return parts[str(index)]
+
+    return jax.make_array_from_callback(shape, sharding, part)
 
 
 def convert(
@@ -144,11 +160,15 @@ def _cast(source: Source, dtype: str | None, check_finite: bool) -> Source:
             hub.check_finite(name, array, ((other, source.read(other)) for other in source.specs))
         return array if dtype is None else hub.cast(name, array, dtype)
 
+    def checked(tensor: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+        return tensor[0], cast(*tensor)
+
     config = hub.with_param_dtype(source.config, dtype)
     specs = {
         name: (shape, stored if dtype is None else hub.numpy_dtype(dtype)) for name, (shape, stored) in source.specs.items()
     }
-    tensors = ((name, cast(name, array)) for name, array in source.tensors)
+    # map, because a generator would hold each tensor until the next one is there.
+    tensors = map(checked, source.tensors)
     return Source(config, specs, tensors, lambda name: cast(name, source.read(name)))
 
 
@@ -187,18 +207,21 @@ def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]
     return next(to_hub({path: array}, {path: spec}))[1]
 
 
-def open_pretrained(path: Path, dtype: str | None = None, dequantize: bool = False) -> tuple[Model, hub.Weights]:
+def open_pretrained(
+    path: Path, dtype: str | None = None, dequantize: bool = False, verify: bool = True
+) -> tuple[Model, hub.Weights]:
     """Config and hub tensors of a folder or file; one that is not ours computes in ``dtype`` where that is given.
 
-    No tensor is read. Raises WeightsError and ConfigError as ``load_pretrained`` does.
+    No tensor is read, but for ``verify``, which is that of ``hub.open_weights``. Raises WeightsError and ConfigError as
+    ``load_pretrained`` does.
     """
     if gguf.is_gguf(path):
         return gguf.open_gguf(path, _shapes, dtype, dequantize)
     if dequantize:
         raise WeightsError(f"{path}: no GGUF file; dequantize is for those")
     if hf.is_hf(path):
-        return hf.open_hf(path, _shapes, dtype)
-    return hub.read_config(path), hub.open_weights(path)
+        return hf.open_hf(path, _shapes, dtype, verify)
+    return hub.read_config(path), hub.open_weights(path, verify)
 
 
 def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> Source:
@@ -206,7 +229,7 @@ def _open_run(folder: Path, step: int | Literal["latest", "best"]) -> Source:
     if not isinstance(config, Run):
         raise WeightsError(f"{folder / 'config.yaml'}: is the config of a model; wanted that of a run")
     specs = structure(config.model)
-    params, _ = restore_params(folder / "checkpoints", step)
+    params = open_params(folder / "checkpoints", step)
     hub.check_dtype({path: array.dtype for path, array in params.items()}, config.model)
     return source_of_params(config.model, params, specs)
 

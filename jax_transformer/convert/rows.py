@@ -6,7 +6,7 @@ of both sides, so a table reads and writes with the same lines.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Row:
     op: Op = SAME
     when: When | None = None
     """A config path and the values that the row speaks of; None: of all."""
+    alternative: bool = False
+    """Some files have these tensors in place of those of the table's other rows: read where a file does, never written."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,24 @@ class Bound:
         return [np.ascontiguousarray(array) for array in self.op.from_hub([read(name) for name in self.ours])]
 
 
-def bind(rows: Iterable[Row], hub: Mapping[str, Shape], facts: Mapping[str, Any]) -> list[Bound]:
+def bind(rows: Iterable[Row], hub: Mapping[str, Shape], facts: Mapping[str, Any], stored: Collection[str] = ()) -> list[Bound]:
     """The rows of a model with the hub tensors ``hub`` (name to shape); ``facts`` are its config, by path.
 
+    ``stored`` are the names in a file that is to be read: rows that are an alternative take the place of others where it has
+    their tensors.
     Raises WeightsError where a hub tensor is in no row, in two, or in a row that finds only some of its tensors.
     """
     layers = sorted({int(match[1]) for name in hub if (match := re.search(r"\blayers\.(\d+)\.", name))})
-    bound = []
+    bound, others = [], []
     for row in rows:
         numbers = layers if any("{layer}" in name for name in row.ours) else [0]
-        bound += [one for number in numbers if (one := _bind(row, number, hub, facts)) is not None]
+        found = [one for number in numbers if (one := _bind(row, number, hub, facts)) is not None]
+        if row.alternative:
+            others += [one for one in found if all(name in stored for name in one.theirs)]
+        else:
+            bound += found
+    replaced = {name for one in others for name in one.ours}
+    bound = [one for one in bound if replaced.isdisjoint(one.ours)] + others
     used: dict[str, int] = {}
     for one in bound:
         for name in one.ours:

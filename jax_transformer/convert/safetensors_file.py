@@ -6,8 +6,10 @@ back to back, little-endian and in C order.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,11 @@ _MAX_HEADER = 4 * 2**20
 _MAX_ELEMENTS = 2**48
 _MAX_DIMS = 32
 _CHUNK = 4 * 2**20
+_GAP = 16
+"""Bytes between two pieces that are read along with them: what is stored by turns is not asked for number by number."""
+
+Positions = tuple[np.ndarray, ...]
+"""A part of a tensor: for each dimension which of its indices, ascending."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +101,47 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 def read_bytes(path: Path, offset: int, count: int) -> np.ndarray:
     """``count`` bytes of ``path`` from ``offset`` as uint8. Peak memory is the result itself."""
     buffer = np.empty(count, np.uint8)
-    view, done = buffer.data, 0
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            while done < count:
-                got = file.readinto(view[done : done + _CHUNK])
-                if not got:
-                    raise WeightsError(f"{path}: ends {count - done} bytes early: it was truncated after it was opened")
-                done += got
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with _opened(path) as file:
+        _fill(file, offset, buffer)
     return buffer
+
+
+def positions(shape: tuple[int, ...], rows: slice = slice(None)) -> Positions:
+    """All of a tensor of ``shape``, or consecutive ``rows`` of its first dimension."""
+    return tuple(np.arange(size)[rows if axis == 0 else slice(None)] for axis, size in enumerate(shape))
+
+
+def flattened(shape: tuple[int, ...], part: Positions) -> np.ndarray:
+    """Where the elements of ``part`` are in the flattened tensor of ``shape``."""
+    flat = np.zeros(1, np.int64)
+    for size, chosen in zip(shape, part, strict=True):
+        flat = (flat[:, None] * size + chosen).ravel()
+    return flat
+
+
+def read_part(path: Path, info: TensorInfo, part: Positions) -> np.ndarray:
+    """A part of a tensor: its bytes, and gaps of at most 16 bytes between them, are all that is read.
+
+    What is cut last costs a read for each piece of each row before it. Peak memory is the result and a piece that has gaps.
+    """
+    shape, part = (info.shape, part) if info.shape else ((1,), positions((1,)))
+    cut = max((axis for axis, size in enumerate(shape) if len(part[axis]) < size), default=0)
+    step = math.prod(shape[cut + 1 :]) * info.dtype.itemsize
+    chosen, leading = part[cut], flattened(shape[:cut], part[:cut])
+    raw = np.empty((len(leading), len(chosen), step), np.uint8)
+    ends = np.flatnonzero(np.diff(chosen) > 1 + _GAP // max(step, 1)) + 1
+    bounds = list(zip([0, *ends.tolist()], [*ends.tolist(), len(chosen)], strict=True)) if raw.size else []
+    with _opened(path) as file:
+        for row, first in zip(raw, (leading * shape[cut]).tolist(), strict=True):
+            for start, stop in bounds:
+                piece = chosen[start:stop]
+                span = int(piece[-1] - piece[0]) + 1
+                exact = span == len(piece)
+                buffer = row[start:stop].reshape(-1) if exact else np.empty(span * step, np.uint8)
+                _fill(file, info.offset + (first + int(piece[0])) * step, buffer)
+                if not exact:
+                    row[start:stop] = buffer.reshape(span, step)[piece - piece[0]]
+    return raw.reshape(-1).view(info.dtype).reshape([len(one) for one in part] if info.shape else ())
 
 
 def parse_json(path: Path, text: bytes) -> dict[str, Any]:
@@ -129,6 +165,25 @@ def parse_json(path: Path, text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: its JSON is a {type(value).__name__}, wanted an object")
     return value
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[FileIO]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            yield file
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _fill(file: FileIO, offset: int, buffer: np.ndarray) -> None:
+    view, done = buffer.data, 0
+    file.seek(offset)
+    while done < len(view):
+        got = file.readinto(view[done : done + _CHUNK])
+        if not got:
+            raise WeightsError(f"{file.name}: ends {len(view) - done} bytes early: it was truncated after it was opened")
+        done += got
 
 
 def _parse_header(path: Path) -> dict[str, TensorInfo]:

@@ -1,6 +1,5 @@
 """Opens a folder of weights, or one file of them, without trusting it."""
 
-import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,15 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from jax_transformer.config.errors import WeightsError
-from jax_transformer.convert.safetensors_file import TensorInfo, parse_json, read_bytes, read_header
+from jax_transformer.convert.safetensors_file import (
+    Positions,
+    TensorInfo,
+    parse_json,
+    positions,
+    read_bytes,
+    read_header,
+    read_part,
+)
 from jax_transformer.convert.weights_writer import INDEX, SHA256, SINGLE, file_sha256
 
 _SUM = re.compile(r"([0-9a-f]{64})  ([^/\0]+)")
@@ -57,6 +64,13 @@ class Weights(Mapping[str, TensorInfo]):
         """What the file calls the tensor."""
         return name
 
+    def read_part(self, name: str, part: Positions | None = None) -> np.ndarray:
+        """A part of the tensor, None for all of it. Readers that know no better read the rows from its first to its last."""
+        if part is None:
+            return self.read(name)
+        first = int(part[0][0])
+        return self.read(name, slice(first, int(part[0][-1]) + 1))[np.ix_(part[0] - first, *part[1:])]
+
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every tensor with its name, one at a time."""
         return ((name, self.read(name)) for name in self)
@@ -100,20 +114,19 @@ class WeightsReader(FileWeights[TensorInfo]):
         return self._tensors[name][1]
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """The tensor, or consecutive ``rows`` of its first axis; reads their bytes only.
+        """The tensor, or consecutive ``rows`` of its first axis; reads their bytes only. Raises what ``read_part`` does."""
+        return self.read_part(name, positions(self.located(name)[1].shape, rows) if rows != slice(None) else None)
+
+    def read_part(self, name: str, part: Positions | None = None) -> np.ndarray:
+        """A part of the tensor, None for all of it; reads its bytes only.
 
         Raises WeightsError where it does not exist, is there twice, or its file changed since it was opened.
         """
         path, info = self.located(name)
-        shape, offset = info.shape, info.offset
-        if rows != slice(None):
-            start, stop, _ = rows.indices(shape[0])
-            offset += start * (info.num_bytes // max(shape[0], 1))
-            shape = (stop - start, *shape[1:])
-        raw = read_bytes(path, offset, math.prod(shape) * info.dtype.itemsize)
-        if info.dtype == np.bool_ and (raw > 1).any():
+        array = read_part(path, info, positions(info.shape) if part is None else part)
+        if info.dtype == np.bool_ and (array.view(np.uint8) > 1).any():
             raise WeightsError(f"{path}: BOOL tensor {name!r} has bytes other than 0 and 1")
-        return raw.view(info.dtype).reshape(shape)
+        return array
 
 
 def open_weights(path: str | Path, verify: bool = True) -> WeightsReader:

@@ -14,7 +14,6 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,12 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from jax_transformer.config.errors import CheckpointError
-from jax_transformer.train.committed import Which, best_step, choose_step, list_steps, pick_step, verify_step
+from jax_transformer.train.committed import Which, best_step, choose_step, list_steps
 from jax_transformer.train.manifest import sync_folder, write_manifest
 from jax_transformer.train.named_arrays import PyTree, check_match, describe, flatten, num_bytes, unflatten
 from jax_transformer.train.processes import any_process, on_leader
+from jax_transformer.train.stored_arrays import RECORD, STATE, load_arrays, open_step, read_record
 
-_STATE, _RECORD = "state", "record.json"
 _SLACK = 2**20
 """Bytes kept free beyond the arrays: metadata, record and manifest."""
 
@@ -80,7 +79,7 @@ class Checkpointer:
         arrays = flatten(state)
         if not on_leader(lambda: self._stage(step, arrays, record)):
             return
-        self._orbax.save(self._staging(step) / _STATE, args=ocp.args.PyTreeSave(arrays))
+        self._orbax.save(self._staging(step) / STATE, args=ocp.args.PyTreeSave(arrays))
         self._pending = self._worker.submit(self._commit, step, loss, num_bytes(arrays) + _SLACK)
 
     def poll(self) -> tuple[int, ...]:
@@ -115,11 +114,11 @@ class Checkpointer:
         skipped: list[str] = []
         chosen = on_leader(lambda: self._choose(step, skipped))
         folder = self._folder / str(chosen)
-        saved = _read_record(folder)
+        saved = read_record(folder)
         wanted = flatten(abstract_state)
         check_match(str(folder), saved["arrays"], describe(wanted))
         targets = {name: _target(leaf) for name, leaf in wanted.items()}
-        arrays = _load(self._orbax, folder, targets)
+        arrays = load_arrays(self._orbax, folder, targets)
         return Restored(chosen, unflatten(abstract_state, arrays), saved["record"], tuple(skipped))
 
     def steps(self) -> tuple[int, ...]:
@@ -154,7 +153,7 @@ class Checkpointer:
         try:
             shutil.rmtree(self._staging(step), ignore_errors=True)
             self._staging(step).mkdir()
-            (self._staging(step) / _RECORD).write_text(content, encoding="utf-8")
+            (self._staging(step) / RECORD).write_text(content, encoding="utf-8")
         except OSError as error:
             shutil.rmtree(self._staging(step), ignore_errors=True)
             raise _write_error(self._folder, step, needed, str(error)) from error
@@ -198,40 +197,15 @@ def restore_params(folder: Path, step: Which = "latest") -> tuple[dict[str, np.n
 def restore_arrays(folder: Path, step: Which = "latest", prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a verified step whose flat names begin with ``prefix``, and the caller's record.
 
-    For conversion and generation: nothing else is read. ``folder`` may belong to a running training, so nothing in
-    it is renamed: damage is raised as CheckpointError, as is a folder without a step.
+    For conversion and generation: nothing else is read. Raises what ``open_step`` does.
     """
-    path = folder.absolute() / str(pick_step(folder, step))
-    verify_step(path)
-    saved = _read_record(path)
-    names = [name for name in saved["arrays"] if name.startswith(prefix)]
-    if not names:
-        raise CheckpointError(f"{path}: holds no such arrays (none is named {prefix}...)")
-    # This process alone: in a run of several, orbax would wait for the others to read along.
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="alone"
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-        return _load(reader, path, {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}), saved["record"]
-
-
-def _load(reader: ocp.Checkpointer, folder: Path, targets: Mapping[str, ocp.RestoreArgs]) -> dict[str, Any]:
-    item = dict.fromkeys(targets, 0)
-    restore = ocp.args.PyTreeRestore(item=item, restore_args=targets, partial_restore=True)
-    try:
-        return reader.restore(folder / _STATE, args=restore)
-    except (ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{folder}: verified, but orbax cannot read it: {error}") from error
+    opened = open_step(folder, step, prefix)
+    return opened.load(opened.names), opened.record
 
 
 def _target(leaf: jax.Array | jax.ShapeDtypeStruct) -> ocp.ArrayRestoreArgs:
     sharding = leaf.sharding or SingleDeviceSharding(jax.local_devices()[0])
     return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / _RECORD).read_text(encoding="utf-8"))
 
 
 def _write_error(folder: Path, step: int, needed: int, reason: str) -> CheckpointError:

@@ -112,7 +112,7 @@ def _read(folder: Path, model: Model) -> Mapping[str, np.ndarray]:
         raise ConfigError(
             f"{folder}: its tensors are {', '.join(sorted(wrong))}, but the run has dtype.param={model.dtype.param}"
         )
-    return {path: read_param(weights.read, entries, specs[path]) for path, entries in entries_by_param(specs).items()}
+    return {path: read_param(weights.read_part, entries, specs[path]) for path, entries in entries_by_param(specs).items()}
 
 
 def _place(name: str) -> tuple[str | None, str]:

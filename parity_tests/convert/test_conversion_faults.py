@@ -8,10 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_transformer import config
+from jax_transformer.config.load import save_config
+from jax_transformer.convert.hf import FAMILY
 from jax_transformer.convert.hub import open_weights, write_weights
+from jax_transformer.convert.pretrained import structure
+from jax_transformer.train.checkpoint import Checkpointer
 from parity_tests.convert.folders import contents, run_python
 
 WIDTH, VOCAB = 256, 64
@@ -143,3 +149,49 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path):
         peaks.append(int(process.communicate()[0]))
         assert sum(file.stat().st_size for file in (folder / "back").iterdir()) > layers * 7 * ROW
     assert peaks[1] - peaks[0] < 8 * 10**6
+
+
+PEAK_OF_A_RUN = """
+import re, sys
+from jax_transformer.convert.pretrained import convert
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+small, large, target, format = sys.argv[1:]
+convert(small, target + "-small", format=format)
+before = status("VmRSS")
+convert(large, target, format=format)
+print(status("VmHWM") - before)
+"""
+
+
+def make_run(folder: Path, repeats: int) -> int:
+    """A run with one committed step of a Llama, whose layers are eight arrays each; the bytes of the largest."""
+    values = {"model_type": "llama", "hidden_size": WIDTH, "intermediate_size": WIDTH, "num_attention_heads": 8}
+    values |= {"num_hidden_layers": 8 * repeats, "vocab_size": VOCAB, "max_position_embeddings": 32}
+    model = FAMILY["llama"].read_config(values, "test")
+    stack = model.stack.model_copy(update={"pattern": model.stack.pattern * 8})
+    model = model.model_copy(update={"stack": stack})
+    data = config.Data(sequence_length=8, tokenizer=config.CharTokenizer())
+    run = config.Run(model=model, data=data, train=config.Train(steps=10, batch_size=8, warmup_steps=1))
+    folder.mkdir()
+    save_config(run, folder / "config.yaml")
+    params = {path: jnp.full(spec.shape, 0.5, jnp.float32) for path, spec in structure(model).items()}
+    checkpointer = Checkpointer(folder / "checkpoints", keep_last=1, keep_best=False)
+    checkpointer.save(1, {"params": params}, {}, 1.0)
+    checkpointer.close()
+    return max(array.nbytes for array in params.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measures memory by /proc")
+@pytest.mark.parametrize("format", ["exchange", "hf"])
+def test_a_run_is_converted_array_by_array(format: str, tmp_path: Path):
+    """Twice the largest array and a constant, above what a small conversion takes; there are 56 of that size, 176 MB."""
+    make_run(tmp_path / "small", 1)
+    largest = make_run(tmp_path / "large", 12)
+    process = run_python(
+        PEAK_OF_A_RUN, *(tmp_path / name for name in ("small", "large", "to")), format, stdout=subprocess.PIPE, text=True
+    )
+    peak = int(process.communicate()[0])
+    assert sum(file.stat().st_size for file in (tmp_path / "to").iterdir()) > 56 * largest
+    assert peak < 2 * largest + 32 * 10**6

@@ -69,10 +69,40 @@ def test_of_some_experts_only_their_tensors_are_read(tmp_path: Path, monkeypatch
     _, view = open_hf(tmp_path / "hf", lambda c: {name: tuple(p.shape) for name, p in abstract_model(c).state_dict().items()})
     name = "stack.layers.1.ffn.experts.up_proj.weight"
     read: list[str] = []
-    whole, stored = view.read(name), WeightsReader.read
-    monkeypatch.setattr(WeightsReader, "read", lambda self, one, *rows: read.append(one) or stored(self, one, *rows))
+    whole, stored = view.read(name), WeightsReader.read_part
+    monkeypatch.setattr(WeightsReader, "read_part", lambda self, one, part: read.append(one) or stored(self, one, part))
     assert np.array_equal(view.read(name, slice(2, 4)), whole[2:4])
     assert read == [f"model.layers.1.block_sparse_moe.experts.{expert}.w3.weight" for expert in (2, 3)]
+
+
+FUSED = {name: case for case, (name, keys) in reversed(CASES.items()) if "num_experts_per_tok" in keys or "moe_k" in keys}
+"""A case of every family with experts: the first."""
+QUICK = ("mixtral", "qwen3_moe", "granitemoe", "ernie4_5_moe", "minimax_m2")
+"""Those whose names differ, and one of the others."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FUSED])
+def test_experts_saved_as_transformers_has_them_in_memory_are_the_same_model(name: str, tmp_path: Path):
+    model = save(FUSED[name], tmp_path / "hf")
+    model.save_pretrained(tmp_path / "arrays", save_original_format=False)
+    assert any(tensor.endswith("experts.gate_up_proj") for tensor in open_weights(tmp_path / "arrays"))
+    convert(tmp_path / "hf", tmp_path / "one")
+    convert(tmp_path / "arrays", tmp_path / "other")
+    assert_same_tensors(tmp_path / "one", tmp_path / "other")
+    convert(tmp_path / "arrays", tmp_path / "back", format="hf", family=name)
+    assert_same_tensors(tmp_path / "hf", tmp_path / "back")
+
+
+def test_an_array_of_experts_beside_their_matrices_is_refused(tmp_path: Path):
+    """Which of the two a model should have is not for us to say."""
+    save("mixtral", tmp_path / "hf")
+    tensors = dict(open_weights(tmp_path / "hf").tensors())
+    own = "model.layers.1.block_sparse_moe.experts.{}.w2.weight"
+    array = np.stack([tensors[own.format(expert)] for expert in range(5)])
+    edit(tmp_path / "hf", tensors | {"model.layers.1.mlp.experts.down_proj": array})
+    with pytest.raises(WeightsError, match=r"unexpected: model\.layers\.1\.block_sparse_moe\.experts\.0\.w2\.weight") as caught:
+        convert(tmp_path / "hf", tmp_path / "ours")
+    assert "missing" not in str(caught.value)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jax_transformer.config.errors import WeightsError
-from jax_transformer.convert.byte_ops import Chain, Fuse, Reshape, Same, Stack, Transpose
+from jax_transformer.convert.byte_ops import Chain, Fuse, Insert, Reshape, Same, Stack, Transpose
 from jax_transformer.convert.rows import Drop, Row, bind
 
 SIZES = st.integers(1, 5)
@@ -28,6 +28,11 @@ def check(op, shapes, dtype):
     assert [array.shape for array in other] == list(op.shapes(shapes))
     back = op.to_hub([np.ascontiguousarray(array) for array in other], shapes)
     assert [array.tobytes() for array in back] == [array.tobytes() for array in hub]
+    rng = np.random.default_rng(1)
+    for number, array in enumerate(hub):
+        part = tuple(np.sort(rng.permutation(size)[: rng.integers(1, size + 1)]) for size in array.shape)
+        taken = op.take(lambda one, own: other[one][np.ix_(*own)], number, part, shapes)
+        assert taken.tobytes() == array[np.ix_(*part)].tobytes()
     assert sorted(b"".join(array.tobytes() for array in other)) == sorted(b"".join(array.tobytes() for array in hub))
 
 
@@ -36,6 +41,7 @@ def test_every_op_has_an_inverse(groups, width, other, columns, dtype):
     check(Same(), [(groups, width)], dtype)
     check(Transpose(), [(groups, width), (columns,)], dtype)
     check(Reshape((1, -1)), [(groups * width,)], dtype)
+    check(Insert(), [(groups, width)], dtype)
     check(Stack(), [(groups, width, columns)], dtype)
     rows = [(groups * width, columns), (groups * other, columns), (groups * other, columns)]
     for op in (Fuse(), Fuse(groups), Chain((Fuse(groups), Transpose())), Chain((Fuse(groups), Fuse()))):
@@ -72,6 +78,16 @@ def test_a_row_speaks_of_some_configs_only():
     ]
     assert [one.theirs for one in bind(rows, hub, facts)] == [("x",)]
     assert [one.theirs for one in bind(rows, hub, {})] == [("y",)]
+
+
+def test_an_alternative_is_read_where_a_file_has_it_and_never_written():
+    hub = {f"stack.layers.{layer}.{name}.weight": (2, 3) for layer in range(2) for name in "ab"}
+    ours = tuple(f"stack.layers.{{layer}}.{name}.weight" for name in "ab")
+    own = [Row("{layer}.a", ours[:1]), Row("{layer}.b", ours[1:])]
+    rows = [*own, Row("{layer}.ab", ours, Fuse(), alternative=True)]
+    assert bind(rows, hub, {}) == bind(own, hub, {})
+    assert [one.theirs for one in bind(rows, hub, {}, {"0.a", "0.b", "1.ab"})] == [("0.a",), ("0.b",), ("1.ab",)]
+    assert bind(rows, hub, {}, {"0.a", "1.b"}) == bind(own, hub, {})
 
 
 def test_a_dropped_name_is_a_whole_name():

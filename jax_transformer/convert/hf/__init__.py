@@ -56,12 +56,14 @@ def family_of(folder: str | Path) -> Family:
     return family_named(values["model_type"], values)
 
 
-def open_hf(folder: str | Path, shapes_of: Callable[[Model], Shapes], compute: str | None = None) -> tuple[Model, HubView]:
+def open_hf(
+    folder: str | Path, shapes_of: Callable[[Model], Shapes], compute: str | None = None, verify: bool = True
+) -> tuple[Model, HubView]:
     """Config and hub tensors of a folder in Hugging Face layout; ``shapes_of`` gives the hub tensors of a config.
 
-    The model computes in the dtype ``compute``; None: in that of the weights.
+    The model computes in the dtype ``compute``; None: in that of the weights. ``verify`` as in ``hub.open_weights``.
     """
-    return open_folder(folder, family_of(folder), shapes_of, compute)
+    return open_folder(folder, family_of(folder), shapes_of, compute, verify)
 
 
 def choose(config: Model, name: str | None = None) -> Family:
@@ -96,7 +98,7 @@ def as_ours(
     config: Model, tensors: Mapping[str, np.ndarray], shapes: Shapes, family: str | None = None
 ) -> dict[str, np.ndarray]:
     """The inverse of ``as_theirs``, given the shapes of the hub tensors."""
-    rows = choose(config, family).bind(config, shapes)
+    rows = choose(config, family).bind(config, shapes, tensors)
     return {name: array for row in rows for name, array in zip(row.ours, row.to_hub(tensors.__getitem__), strict=True)}
 
 

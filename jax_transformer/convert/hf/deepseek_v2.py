@@ -3,16 +3,15 @@
 from typing import Any
 
 from jax_transformer.config.errors import ConfigError
+from jax_transformer.convert.hf.expert_parts import SharedExperts, groups
 from jax_transformer.convert.hf.experts import (
     PROJECTIONS,
     TRAINING,
     AfterFirst,
     Mixtures,
-    SharedExperts,
     dense,
     expert_rows,
     experts,
-    groups,
     routed_scale,
     said,
     shared_rows,

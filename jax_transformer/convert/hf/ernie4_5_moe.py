@@ -3,15 +3,16 @@
 from jax_transformer.convert.byte_ops import Reshape
 from jax_transformer.convert.hf.deepseek_v3 import NAMES
 from jax_transformer.convert.hf.depth import Rope
+from jax_transformer.convert.hf.expert_parts import SharedExperts
 from jax_transformer.convert.hf.experts import (
     PROJECTIONS,
     TRAINING,
     Interval,
     Mixtures,
-    SharedExperts,
     dense,
     expert_rows,
     experts,
+    in_memory,
 )
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.parts import Field, Fixed, Only
@@ -44,6 +45,7 @@ ERNIE4_5_MOE = Family(
         *modules(LAYER, NAMES),
         *expert_rows("mlp", PROJECTIONS),
         Row(f"{LAYER}mlp.moe_statics.e_score_correction_bias", (f"{OURS}ffn.choice_bias",), Reshape((1, -1))),
+        in_memory("mlp.gate.moe_statics.e_score_correction_bias", ("choice_bias",), Reshape((1, -1))),
     ),
     drops=(Drop("model.mtp_*", "predicts further tokens"),),
     harmless=f"{TRAINING} moe_capacity moe_gate num_nextn_predict_layers",

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jax_transformer.config.errors import ConfigError
-from jax_transformer.convert.byte_ops import Stack
+from jax_transformer.convert.byte_ops import Fuse, Op, Stack
+from jax_transformer.convert.hf.expert_parts import Groups, SharedExperts
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import ACTIVATION, Choice, Field, Fixed, Keys, Missing, Part, as_first
 from jax_transformer.convert.hf.skeleton import LAYER, OURS, feed_forward
-from jax_transformer.convert.rows import Row
+from jax_transformer.convert.rows import SAME, Row
 
 TRAINING = "output_router_logits router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux ep_size"
 """Keys of the loss and of the layout of a training run."""
@@ -24,12 +24,29 @@ def dense(width: int) -> tuple[Part, ...]:
     return (Field("layer.ffn.hidden_dim", "intermediate_size", width), *feed_forward("glu", "silu"))
 
 
-def expert_rows(theirs: str, names: Mapping[str, str]) -> tuple[Row, ...]:
-    """A matrix of their own for each expert of the module ``theirs``, of which we have one array."""
-    return tuple(
+def expert_rows(theirs: str, names: Mapping[str, str], arrays: str = "mlp") -> tuple[Row, ...]:
+    """A matrix of their own for each expert of the module ``theirs``, of which we have one array.
+
+    transformers has two arrays for all of them, in its module ``arrays``, and saves them so on demand.
+    """
+    own = (
         Row(f"{LAYER}{theirs}.experts.{{expert}}.{their}.weight", (f"{OURS}ffn.experts.{our}.weight",), Stack())
         for their, our in names.items()
     )
+    return (*own, *array_rows(arrays))
+
+
+def array_rows(theirs: str) -> tuple[Row, ...]:
+    """The two arrays for all experts of the module ``theirs``, as transformers has them in memory."""
+    return (
+        in_memory(f"{theirs}.experts.gate_up_proj", ("experts.gate_proj.weight", "experts.up_proj.weight"), Fuse(axis=1)),
+        in_memory(f"{theirs}.experts.down_proj", ("experts.down_proj.weight",)),
+    )
+
+
+def in_memory(theirs: str, ours: tuple[str, ...], op: Op = SAME) -> Row:
+    """Tensors of a mixture as transformers has them in memory, and in files with ``save_original_format=False``."""
+    return Row(f"{LAYER}{theirs}", tuple(f"{OURS}ffn.{name}" for name in ours), op, alternative=True)
 
 
 def shared_rows(theirs: str) -> dict[str, str]:
@@ -199,49 +216,3 @@ class Mixtures:
         for part in parts:
             values |= part.read(hf)
         return values
-
-
-@dataclass(frozen=True)
-class SharedExperts:
-    """A network for every token, as wide as ``key`` experts; none for 0."""
-
-    key: str
-    default: Any
-    width: int
-    """Default of one expert's."""
-
-    def read(self, hf: Keys) -> Flat:
-        """The product."""
-        count = hf.get(self.key, self.default)
-        width = hf.get("moe_intermediate_size", self.width) * count
-        return {"layer.ffn.shared.hidden_dim": width} if count else {"layer.ffn.shared": None}
-
-    def write(self, flat: Flat) -> dict[str, Any]:
-        """The quotient; a width that is no multiple is then found to differ."""
-        width, one = flat.get("layers.0.ffn.shared.hidden_dim", 0), flat["layers.0.ffn.expert.hidden_dim"]
-        return {self.key: width // one}
-
-
-@dataclass(frozen=True)
-class Groups:
-    """``n_group`` groups of experts, of which a token uses ``topk_group`` (DeepSeek-V3); one group is none."""
-
-    counts: tuple[int, int]
-    """Defaults."""
-
-    def read(self, hf: Keys) -> Flat:
-        """The groups. Raises ConfigError for a number that is none."""
-        count, kept = hf.get("n_group", self.counts[0]), hf.get("topk_group", self.counts[1])
-        if count < 1 or kept > count:
-            raise ConfigError(f"{hf.label}: topk_group={kept} of n_group={count} groups: wanted 1 or more, and at most all")
-        return groups(count, kept, 2) if count > 1 else {"layer.ffn.routing.groups": None}
-
-    def write(self, flat: Flat) -> dict[str, Any]:
-        """Both numbers, 1 without groups."""
-        path = "layers.0.ffn.routing.groups"
-        return {"n_group": flat.get(f"{path}.count", 1), "topk_group": flat.get(f"{path}.kept", 1)}
-
-
-def groups(count: int, kept: int, top: int) -> Flat:
-    """The values of groups whose score is the sum of their ``top`` best experts'."""
-    return {f"layer.ffn.routing.groups.{name}": value for name, value in (("count", count), ("kept", kept), ("top", top))}

@@ -1,7 +1,7 @@
 """A family: the config table, the tensor table, and the engine that runs both in either direction."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,9 +135,9 @@ class Family:
         further = bool(count and layer and 0 <= int(layer[1]) - values["num_hidden_layers"] < count)
         return further or any(drop.covers(name) for drop in self.drops)
 
-    def bind(self, model: Model, shapes: Mapping[str, Shape]) -> list[Bound]:
-        """The tensor table written out for a model with the hub tensors ``shapes``."""
-        return bind(self.rows, shapes, flatten(model))
+    def bind(self, model: Model, shapes: Mapping[str, Shape], stored: Collection[str] = ()) -> list[Bound]:
+        """The tensor table written out for a model with the hub tensors ``shapes``; ``stored`` are the names in a file."""
+        return bind(self.rows, shapes, flatten(model), stored)
 
     def constants_of(self, model: Model) -> dict[str, np.ndarray]:
         """The tensors of a file that follow from the config, by name; float32."""

@@ -12,12 +12,12 @@ import numpy as np
 from jax_transformer.config import Model
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.convert import hub
-from jax_transformer.convert.byte_ops import Same, Shape, Stack
+from jax_transformer.convert.byte_ops import Shape
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.files import read_values, with_ids
 from jax_transformer.convert.pickled import open_stored
 from jax_transformer.convert.rows import Bound, Read
-from jax_transformer.convert.safetensors_file import TensorInfo
+from jax_transformer.convert.safetensors_file import Positions, TensorInfo, positions
 
 Shapes = Mapping[str, Shape]
 """Name to shape."""
@@ -45,13 +45,16 @@ class HubView(hub.Weights):
         return len(self._rows)
 
     def read(self, name: str, rows: slice = slice(None)) -> np.ndarray:
-        """The hub tensor, or consecutive ``rows`` of it; what is stored as it is, or expert by expert, is read no further."""
+        """The hub tensor, or consecutive ``rows`` of it; nothing else is read."""
+        return self.read_part(name, positions(self[name].shape, rows))
+
+    def read_part(self, name: str, part: Positions | None = None) -> np.ndarray:
+        """A part of the hub tensor, None for all of it: from the same part of what is stored, wherever that lies."""
         row, number = self._rows[name]
-        if isinstance(row.op, Stack):
-            return np.stack([self._stored(one) for one in row.theirs[rows]])
-        if isinstance(row.op, Same):
-            return self._weights.read(self._names[row.theirs[0]], rows)
-        return row.to_hub(self._stored)[number][rows]
+        stored = [self._names[one] for one in row.theirs]
+        part = positions(row.hub_shapes[number]) if part is None else part
+        array = row.op.take(lambda other, own: self._weights.read_part(stored[other], own), number, part, row.hub_shapes)
+        return np.asarray(array, order="C")
 
     def stored(self, name: str) -> dict[str, Shape]:
         """The tensors of the file, name to shape, that hold a hub tensor: one, parts of several, or part of one."""
@@ -68,15 +71,15 @@ class HubView(hub.Weights):
 
 
 def open_folder(
-    folder: str | Path, family: Family, shapes_of: Callable[[Model], Shapes], compute: str | None = None
+    folder: str | Path, family: Family, shapes_of: Callable[[Model], Shapes], compute: str | None = None, verify: bool = True
 ) -> tuple[Model, HubView]:
-    """Config and tensors of a folder of ``family``; the rest as in ``open_tensors``.
+    """Config and tensors of a folder of ``family``; ``verify`` as in ``open_weights``, the rest as in ``open_tensors``.
 
     Raises ConfigError for a config that we cannot express, and what ``open_tensors`` does.
     """
     values = read_values(folder)
     config = family.read_config(values, str(Path(folder) / "config.json"))
-    return open_tensors((config, values), family, open_stored(folder), shapes_of, compute)
+    return open_tensors((config, values), family, open_stored(folder, verify), shapes_of, compute)
 
 
 def open_tensors(
@@ -99,7 +102,7 @@ def open_tensors(
             left_out.add(family.head[0])
         else:
             config = config.model_copy(update={"head": config.head.model_copy(update={"tied": False})})
-    rows = family.bind(config, shapes_of(config))
+    rows = family.bind(config, shapes_of(config), names)
     left_out |= _constants(family.constants_of(config), weights, names)
     available = {
         name: weights[stored] for name, stored in names.items() if name not in left_out and not family.is_left_out(name, values)
@@ -113,7 +116,7 @@ def open_tensors(
 
 @dataclass(frozen=True)
 class HubSource:
-    """Hub tensors to write: shape and dtype of each, and ``read``, which gives one by name."""
+    """Hub tensors to write: shape and dtype of each, best read in this order, and ``read``, which gives one by name."""
 
     specs: Mapping[str, tuple[Shape, np.dtype[Any]]]
     read: Read
@@ -140,6 +143,8 @@ def write_folder(
     stored = source.specs[rows[0].ours[0]][1]
     constants = {name: array.astype(stored) for name, array in family.constants_of(config).items()}
     specs |= {name: (array.shape, stored) for name, array in constants.items()}
+    order = {name: place for place, name in enumerate(source.specs)}
+    rows = sorted(rows, key=lambda row: order[row.ours[0]])
     tensors = chain.from_iterable(_given_away(row.theirs, row.from_hub(source.read)) for row in rows)
     files["config.json"] = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
     hub.write_weights(folder, specs, chain(tensors, constants.items()), files, **options)

@@ -2,7 +2,7 @@
 
 from jax_transformer.convert.byte_ops import Fuse
 from jax_transformer.convert.hf.depth import Rope
-from jax_transformer.convert.hf.experts import TRAINING, experts
+from jax_transformer.convert.hf.experts import TRAINING, array_rows, experts, in_memory
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.granite import MULTIPLIERS
 from jax_transformer.convert.hf.parts import Field
@@ -28,6 +28,8 @@ GRANITEMOE = Family(
         *modules(LAYER, ATTENTION | PRE | {"block_sparse_moe.router.layer": "ffn.router"}),
         Row(f"{LAYER}block_sparse_moe.input_linear.weight", GATE_UP, Fuse(axis=1)),
         Row(f"{LAYER}block_sparse_moe.output_linear.weight", (f"{OURS}ffn.experts.down_proj.weight",)),
+        in_memory("block_sparse_moe.router.weight", ("router.weight",)),
+        *array_rows("block_sparse_moe"),
     ),
     harmless=TRAINING,
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jax_transformer.convert.hf.depth import Rope
-from jax_transformer.convert.hf.experts import TRAINING, W123, expert_rows, experts, said
+from jax_transformer.convert.hf.experts import TRAINING, W123, expert_rows, experts, in_memory, said
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.flat import Flat
 from jax_transformer.convert.hf.parts import Fixed, Keys, Only
@@ -53,6 +53,8 @@ MINIMAX_M2 = Family(
         *modules(LAYER, ATTENTION | PRE | QK_NORM | {"block_sparse_moe.gate": "ffn.router"}),
         *expert_rows("block_sparse_moe", W123),
         Row(f"{LAYER}block_sparse_moe.e_score_correction_bias", (f"{OURS}ffn.choice_bias",)),
+        in_memory("mlp.gate.weight", ("router.weight",)),
+        in_memory("mlp.e_score_correction_bias", ("choice_bias",)),
     ),
     harmless=TRAINING,
 )

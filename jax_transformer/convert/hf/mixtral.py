@@ -1,7 +1,7 @@
 """Mixtral: Mistral with a mixture of experts in every layer."""
 
 from jax_transformer.convert.hf.depth import Rope, Window, all_sliding
-from jax_transformer.convert.hf.experts import TRAINING, W123, expert_rows, experts
+from jax_transformer.convert.hf.experts import TRAINING, W123, expert_rows, experts, in_memory
 from jax_transformer.convert.hf.family import Family
 from jax_transformer.convert.hf.skeleton import ATTENTION, DECODER, ENDS, LAYER, PRE, ROTARY, modules, rms, sizes
 
@@ -20,6 +20,7 @@ MIXTRAL = Family(
         *ENDS,
         *modules(LAYER, ATTENTION | PRE | {"block_sparse_moe.gate": "ffn.router"}),
         *expert_rows("block_sparse_moe", W123),
+        in_memory("mlp.gate.weight", ("router.weight",)),
     ),
     drops=ROTARY,
     harmless=TRAINING,
