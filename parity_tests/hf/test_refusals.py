@@ -10,6 +10,7 @@ import pytest
 from jax_transformer import config
 from jax_transformer.config.errors import ConfigError, WeightsError
 from jax_transformer.convert.hf import FAMILY, choose
+from jax_transformer.convert.hub import open_weights
 from jax_transformer.convert.pretrained import convert
 from parity_tests.hf.checkpoints import rewrite, save, their_config, torch
 
@@ -58,6 +59,27 @@ def test_every_tensor_that_is_wrong_is_listed(copied: Path):
         "unexpected: model.layers.0.extra.weight [3]",
         "shape: lm_head.weight is [2, 24], wanted [43, 24]",
     )
+
+
+def test_a_head_in_two_shards_is_listed_with_the_rest(tmp_path: Path):
+    folder = tmp_path / "hf"
+    save("llama, tied", folder)
+    table = "model.embed_tokens.weight"
+    rewrite(folder, lambda tensors: tensors.update({"lm_head.weight": tensors[table]}))
+    shutil.copytree(folder, tmp_path / "other")
+    rewrite(folder, lambda tensors: tensors.pop("model.norm.weight"))
+
+    def keep(tensors):
+        for name in set(tensors) - {table, "lm_head.weight"}:
+            del tensors[name]
+
+    rewrite(tmp_path / "other", keep)
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    (tmp_path / "other" / "model.safetensors").rename(folder / "b.safetensors")
+    weight_map = dict.fromkeys(open_weights(folder / "a.safetensors"), "a.safetensors") | {table: "b.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    both = "is in a.safetensors and b.safetensors"
+    refused(folder, WeightsError, f"{table} {both}", f"lm_head.weight {both}", "missing: model.norm.weight")
 
 
 def test_an_index_that_leaves_the_folder_is_refused(copied: Path):

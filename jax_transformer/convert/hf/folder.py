@@ -183,7 +183,7 @@ def _tied(config: Model) -> bool:
 
 def _is_copy(weights: hub.Weights, names: Mapping[str, str], copy: str, original: str, must: bool = False) -> bool:
     """Whether the file holds ``copy``, equal to ``original``. With ``must``, WeightsError where they differ."""
-    if copy not in names or original not in names:
+    if not {copy, original} <= names.keys() or {names[copy], names[original]} & weights.duplicates.keys():
         return False
     one, other = weights[names[copy]], weights[names[original]]
     same = one.shape == other.shape and one.dtype == other.dtype
