@@ -1,7 +1,6 @@
 """Exchange folders, Hugging Face folders and GGUF files <-> JAX models, and runs, which can become each of them."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +13,9 @@ from jax_transformer.config import Dtype, Model, Run
 from jax_transformer.config.errors import WeightsError
 from jax_transformer.config.load import load_config
 from jax_transformer.convert import gguf, hf, hub
-from jax_transformer.convert.layout import Entry, Index, check_names, entries_by_param, hub_entries, read_param, to_hub
+from jax_transformer.convert.layout import Index, check_names, entries_by_param, hub_entries, read_param
 from jax_transformer.convert.safetensors_file import Positions
+from jax_transformer.convert.source import Format, Source, cast_source, source_of_params, write_source
 from jax_transformer.models import abstract_model
 from jax_transformer.models.decoder import Decoder
 from jax_transformer.models.encoder import Encoder
@@ -24,9 +24,6 @@ from jax_transformer.nn.params import ParamSpec, get_params, param_specs, with_p
 from jax_transformer.train.stored_arrays import open_params
 
 MAX_SHARD_BYTES = 5 * 10**9
-
-Format = Literal["exchange", "hf", "gguf"]
-"""Our own folders, those of Hugging Face, or files of llama.cpp."""
 
 
 def save_pretrained(
@@ -138,73 +135,7 @@ def convert(
     files = gguf.companions(src) if gguf.is_gguf(src) else hf.companions(src)
     options = {"max_shard_bytes": max_shard_bytes, "overwrite": overwrite}
     chosen: Format = format or ("gguf" if Path(dst).suffix == ".gguf" else "exchange")
-    write_source(dst, _cast(opened, dtype, check_finite), files, (chosen, family), **options)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Hub tensors: all in the order that costs least, or one by its name."""
-
-    config: Model
-    specs: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
-    """Shape and dtype by name."""
-    tensors: Iterator[tuple[str, np.ndarray]]
-    read: Callable[[str], np.ndarray]
-
-
-def _cast(source: Source, dtype: str | None, check_finite: bool) -> Source:
-    """The tensors in ``dtype`` (None: each in its own), checked."""
-
-    def cast(name: str, array: np.ndarray) -> np.ndarray:
-        if check_finite:
-            hub.check_finite(name, array, ((other, source.read(other)) for other in source.specs))
-        return array if dtype is None else hub.cast(name, array, dtype)
-
-    def checked(tensor: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
-        return tensor[0], cast(*tensor)
-
-    config = hub.with_param_dtype(source.config, dtype)
-    specs = {
-        name: (shape, stored if dtype is None else hub.numpy_dtype(dtype)) for name, (shape, stored) in source.specs.items()
-    }
-    # map, because a generator would hold each tensor until the next one is there.
-    tensors = map(checked, source.tensors)
-    return Source(config, specs, tensors, lambda name: cast(name, source.read(name)))
-
-
-def write_source(
-    path: str | Path, source: Source, files: Mapping[str, bytes], format: tuple[Format, str | None], **options: Any
-) -> None:
-    """Writes ``source`` in a format and, where it has families, as one of them; ``options`` go to ``write_weights``."""
-    if format[0] == "exchange":
-        files = {**files, **hub.exchange_files(source.config, None)}
-        hub.write_weights(path, source.specs, source.tensors, files, **options)
-    elif format[0] == "gguf":
-        own = hf.HubSource(source.specs, source.read)
-        gguf.write_gguf(path, source.config, own, files, format[1], options.get("overwrite", False))
-    else:
-        chosen = hf.choose(source.config, format[1])
-        hf.write_folder(path, source.config, chosen, hf.HubSource(source.specs, source.read), files, **options)
-
-
-def source_of_params(config: Model, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> Source:
-    """The hub tensors of ``params``, or of gradients or moments by the same paths."""
-    entries = {entry.hub_name: entry for entry in hub_entries(specs)}
-    stored = {name: (entry.shape, np.dtype(params[entry.jax_path].dtype)) for name, entry in entries.items()}
-
-    def read(name: str) -> np.ndarray:
-        return _one(entries[name], params, specs)
-
-    return Source(config, stored, to_hub(params, specs), read)
-
-
-def _one(entry: Entry, params: Mapping[str, Any], specs: Mapping[str, ParamSpec]) -> np.ndarray:
-    """One hub tensor, by the rules of a parameter outside a stack."""
-    array, spec = params[entry.jax_path], specs[entry.jax_path]
-    path = f"own.{entry.jax_path.rpartition('.')[2]}"
-    if entry.index is not None:
-        array, spec = array[entry.index], replace(spec, shape=spec.shape[1:])
-    return next(to_hub({path: array}, {path: spec}))[1]
+    write_source(dst, cast_source(opened, dtype, check_finite), files, (chosen, family), **options)
 
 
 def open_pretrained(

@@ -14,14 +14,8 @@ from jax_transformer.config.errors import CheckpointError, ConfigError
 from jax_transformer.config.load import load_run
 from jax_transformer.convert.hf.flat import differences, flatten
 from jax_transformer.convert.layout import check_names, entries_by_param, read_param
-from jax_transformer.convert.pretrained import (
-    MAX_SHARD_BYTES,
-    Format,
-    open_pretrained,
-    source_of_params,
-    structure,
-    write_source,
-)
+from jax_transformer.convert.pretrained import MAX_SHARD_BYTES, open_pretrained, structure
+from jax_transformer.convert.source import Format, source_of_params, write_source
 from jax_transformer.convert.training_folder import FIRST, PARTS, SECOND, WEIGHTS, Progress, read_progress, write_training
 from jax_transformer.sharding.mesh import build_mesh
 from jax_transformer.train.checkpoint import Checkpointer, restore_arrays
