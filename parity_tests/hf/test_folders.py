@@ -171,7 +171,7 @@ def test_the_command_converts_both_ways(tmp_path: Path):
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
     done = run("convert", tmp_path / "ours", tmp_path / "again", "--family", "qwen3")
     assert done.returncode == 2
-    assert "only --format hf has families" in done.stderr
+    assert "only --format hf and gguf have families" in done.stderr
 
 
 def test_a_cast_is_of_weights_and_computation(tmp_path: Path):
