@@ -49,8 +49,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "ministral",
         SMALL | TIED | ONE | LINEAR | {"head_dim": 6, "sliding_window": 7, "num_hidden_layers": 1},
     ),
-    "qwen2": ("qwen2", SMALL | WIDE | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
-    "qwen2, no window": ("qwen2", SMALL | TIED | ONE | YARN | {"sliding_window": 5}),
+    "qwen2": ("qwen2", SMALL | WIDE | YARN | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+    "qwen2, no window": ("qwen2", SMALL | TIED | ONE | {"sliding_window": 5}),
     "qwen3": ("qwen3", SMALL | WIDE | {"attention_bias": True}),
     "qwen3, window": (
         "qwen3",
