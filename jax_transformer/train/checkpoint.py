@@ -188,12 +188,6 @@ class Checkpointer:
         return chosen
 
 
-def restore_params(folder: Path, step: Which = "latest") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Only the parameters of a verified step, as {dotted path: numpy array}, and the caller's record."""
-    arrays, record = restore_arrays(folder, step, "params/")
-    return {name.removeprefix("params/"): array for name, array in arrays.items()}, record
-
-
 def restore_arrays(folder: Path, step: Which = "latest", prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a verified step whose flat names begin with ``prefix``, and the caller's record.
 

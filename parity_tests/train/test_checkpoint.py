@@ -18,8 +18,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax_transformer.config.errors import CheckpointError
 from jax_transformer.train import checkpoint as checkpoint_module
 from jax_transformer.train import manifest as manifest_module
-from jax_transformer.train.checkpoint import Checkpointer, restore_params
+from jax_transformer.train.checkpoint import Checkpointer
 from jax_transformer.train.named_arrays import flatten
+from parity_tests.train.restored import restore_params
 
 RECORD = {"config": {"d_model": 8}, "data": {"next_index": 3, "fingerprint": "abc"}}
 

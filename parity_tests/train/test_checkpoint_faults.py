@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from jax_transformer.config.errors import CheckpointError
-from jax_transformer.train.checkpoint import Checkpointer, restore_params
+from jax_transformer.train.checkpoint import Checkpointer
 from jax_transformer.train.committed import choose_step, list_steps
+from parity_tests.train.restored import restore_params
 
 pytestmark = pytest.mark.fault
 STATE = {"params": {"w": jnp.arange(12.0), "b": jnp.ones((3,), jnp.bfloat16)}, "step": jnp.int32(1)}

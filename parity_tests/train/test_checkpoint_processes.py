@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jax_transformer.train.checkpoint import restore_params
+from parity_tests.train.restored import restore_params
 
 TWO_PROCESSES = """
 import sys

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jax_transformer.config.load import save_config
-from jax_transformer.train.checkpoint import restore_params
+from parity_tests.train.restored import restore_params
 from parity_tests.train.runs import tiny_run
 
 STEPS = 240

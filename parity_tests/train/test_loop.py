@@ -7,9 +7,9 @@ import pytest
 
 from jax_transformer import config
 from jax_transformer.config.errors import CheckpointError, ConfigError, DataError, NonFiniteError, RunLockedError
-from jax_transformer.train.checkpoint import restore_params
 from jax_transformer.train.lock import RunLock
 from jax_transformer.train.loop import train
+from parity_tests.train.restored import restore_params
 from parity_tests.train.runs import tiny_model, tiny_run
 
 

@@ -14,11 +14,11 @@ from jax_transformer.data.corpus import open_corpus
 from jax_transformer.data.loader import TrainLoader, validation_batches
 from jax_transformer.models import abstract_model, build_model
 from jax_transformer.nn.params import get_params
-from jax_transformer.train.checkpoint import restore_params
 from jax_transformer.train.loop import train
 from jax_transformer.train.objective import TASK, Batch, has_segments
 from jax_transformer.train.step import make_eval_step
 from parity_tests.train.objectives import NAMES, hybrid, objective_run
+from parity_tests.train.restored import restore_params
 from parity_tests.train.runs import killed_after
 
 NUMBERS = ("loss", "grad_norm", "validation_loss", "perplexity", "validation_accuracy")
