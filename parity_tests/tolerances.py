@@ -21,12 +21,7 @@ FLOOR = 1e-4
 1e-10 * 1e-4 allows for it. A gradient that is wrong by its own size is still seen down to 1e-14 of the largest."""
 
 LOW_FLOOR = 0.05
-"""The same for low precisions, where the noise of the largest terms is all of the budget already."""
-
-UNMOVED = 0.01
-"""A gradient that rounding all weights moves by less than this part of a unit is, at that precision, one of zero: it is tiny
-beside the model's largest, or a norm removes what it could change (the one hidden unit of a network whose output is divided by
-its size). What is left of it are terms that cancel whatever the weights are; they have the scale of the largest gradient."""
+"""The same for low precisions."""
 
 ZERO_GRADIENT = 1e-12
 """A parameter whose gradient stays below this part of the model's largest is named as having none: the key bias of an attention
@@ -48,7 +43,11 @@ errors of several operations add up like their root mean square or, in an unluck
 models (four precisions, both frameworks) had 12 times, most had below 6."""
 
 LOW_PRECISION_FLOOR = 4.0
-"""... and never below this many units of rounding: the result itself is rounded, and reads inputs that were."""
+"""... and never below this many units of rounding: the result itself is rounded, and reads inputs that were. For a gradient
+they are units of the model's largest, as in ``FLOOR``: what is left of terms of that size that cancel has their rounding
+errors, even where no change of the weights moves it (a norm divides the output of a single hidden unit by its size: whatever
+the weights are, the gradient of the unit's kernel is zero). Of 2624 gradients (15 drawn models, three precisions) the worst to
+which this applies had 1.2."""
 
 ROUNDED_ONCE = 1.0
 """Part of an operation's budget over a long sequence in 16 bits, in units of rounding: its results are rounded, and weights
@@ -145,7 +144,7 @@ def low_precision_budget(eps: float, growth: float) -> float:
 
 def low_precision_gradient_budget(eps: float, growth: float, part: float) -> float:
     """The same for a gradient whose scale is ``part`` of the model's largest gradient."""
-    return eps * LOW_PRECISION_FLOOR / min(part, 1.0) if growth < UNMOVED else low_precision_budget(eps, growth)
+    return eps * max(LOW_PRECISION * growth, LOW_PRECISION_FLOOR / min(part, 1.0))
 
 
 def long_budget(eps: float, growth: float, layers: int = 1) -> float:

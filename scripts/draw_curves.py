@@ -1,7 +1,6 @@
 """Loss curves of the presets with windows, linear-time mixers and experts, in one picture.
 
-    python scripts/draw_curves.py docs/components/pictures/curves.png
-    python scripts/draw_curves.py /tmp/curves.png --steps 50
+    python scripts/draw_curves.py docs/training_curves.png --steps 100
 
 Trains each preset on the built-in corpus by the command that a user would type, all with the same data and schedule.
 """
