@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jax_transformer.ops.experts.dense import Experts, Weigh, dense_experts, expert_choice_weights, token_choice_weights
-from jax_transformer.ops.experts.grouped import MOST_BLOCKS, chosen_tokens, grouped_experts
+from jax_transformer.ops.experts.grouped import chosen_tokens, grouped_experts
+from jax_transformer.ops.experts.layout import MOST_BLOCKS
 from parity_tests.ops.mixtures import KINDS, D, E, F, Form, assert_same, drawn_choices, jax_activate, outcome, parameters
 from parity_tests.ops.pairs import array
 from parity_tests.ops.sequences import CLOSE

@@ -55,8 +55,8 @@ def scaled(x: Float[Array, "*B D"], weights: Float[Array, "*B"]) -> Float[Array,
     return (x.astype(at_least_float32(x.dtype)) * weights[..., None]).astype(x.dtype)
 
 
-def all_experts(x: Float[Array, "E C D"], experts: Experts, activate: Callable[..., Any]) -> Float[Array, "E C D"]:
-    """Every expert on C tokens of its own."""
+def all_experts(x: Float[Array, "*E C D"], experts: Experts, activate: Callable[..., Any]) -> Float[Array, "*E C D"]:
+    """Every expert on C tokens of its own; or one expert, whose parameters have no axis E."""
     return experts.apply(x, activate, _linear)
 
 
@@ -72,6 +72,9 @@ def expert_choice_weights(tokens: Int[Array, "E C"], weights: Float[Array, "E C"
     return jnp.sum(jnp.where(chosen, weights[..., None], 0.0), axis=1).T
 
 
-def _linear(x: Float[Array, "E C D"], kernel: Float[Array, "E D F"], bias: Float[Array, "E F"] | None) -> Float[Array, "E C F"]:
-    y = jnp.einsum("ECD,EDF->ECF", x, kernel, precision=matmul_precision(x.dtype))
-    return y if bias is None else y + bias[:, None, :]
+def _linear(
+    x: Float[Array, "*E C D"], kernel: Float[Array, "*E D F"], bias: Float[Array, "*E F"] | None
+) -> Float[Array, "*E C F"]:
+    y = jnp.matmul(x, kernel, precision=matmul_precision(x.dtype))
+    # Rows of an expert are many, and the gradient of its bias is their sum.
+    return y if bias is None else (y + bias.astype(at_least_float32(x.dtype))[..., None, :]).astype(x.dtype)

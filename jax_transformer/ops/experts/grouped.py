@@ -1,4 +1,4 @@
-"""A mixture of experts in the work of the experts that are used: tokens sorted by expert, in blocks that have one each."""
+"""A mixture of experts in the work of its experts: one batched product for an even load, and pieces for what exceeds it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,41 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_transformer.ops.experts.dense import Experts, Weigh, all_experts, scaled
-from jax_transformer.ops.precision import at_least_float32, matmul_precision
-from jax_transformer.ops.routing import expert_places
-
-SMALLEST_BLOCK, LARGEST_BLOCK = 8, 128
-"""Tokens of a block: smaller ones are slow to multiply, larger ones are padded for longer."""
-
-MOST_BLOCKS = 8
-"""Of a piece. Each number is a product of its own that is compiled; twice an even load is one piece."""
+from jax_transformer.ops.experts.layout import Layout, Sizes, layout_of, sizes_of
+from jax_transformer.ops.precision import at_least_float32
 
 
-class _Sizes(NamedTuple):
-    block: int
-    """In rows."""
-    blocks: int
-    """That are needed, however the pairs are spread."""
-    piece: int
-    """The largest, in blocks."""
+class _How(NamedTuple):
+    """What is known before the numbers are."""
 
-
-class _Pieces(NamedTuple):
-    """Rows in blocks of one expert each, blocks of an expert in pieces that are multiplied at once, of which ``used`` exist.
-
-    ``slots`` says which row a pair of token and expert has, the number of rows for one that was dropped; ``pairs`` says
-    which of the ``n k`` pairs a row is of, ``n k`` for padding. The rows end in a whole piece of padding.
-    """
-
-    slots: Int[Array, "n k"]
-    pairs: Int[Array, " rows"]
-    block_owners: Int[Array, " blocks"]
-    """The expert of a block, ``E`` if it has no tokens."""
-    owners: Int[Array, " pieces"]
-    first_rows: Int[Array, " pieces"]
-    lengths: Int[Array, " pieces"]
-    """In blocks."""
-    used: Int[Array, ""]
+    sizes: Sizes
+    activate: Callable[..., Any]
+    weigh: Weigh
 
 
 def grouped_experts(
@@ -56,21 +31,14 @@ def grouped_experts(
     weigh: Weigh = "output",
     block: int | None = None,
 ) -> Float[Array, "n D"]:
-    """``dense_experts`` with ``token_choice_weights``, in time of ``n k`` rows and fewer than ``block`` more per expert used.
+    """``dense_experts`` with ``token_choice_weights``, in time of ``n k`` rows for an even load and twice that for the worst.
 
-    The expert ``E`` is none. The rows of an expert are padded to blocks of ``block``; None is a quarter of an even load,
-    between 8 and 128, as a power of 2. Derivatives are those of reverse mode only.
+    The first ``n k / E`` tokens of every expert are one batched product. What an expert has beyond them follows in blocks of
+    ``block`` rows (None: see ``sizes_of``), the last of which is padded; if ``n k / E`` is below 8 all tokens are in blocks.
+    The expert ``E`` is none. Derivatives are those of reverse mode only.
     """
-    (num_tokens, k), num_experts, wide = chosen.shape, experts.up.shape[0], at_least_float32(x.dtype)
-    sizes = _sizes(num_tokens * k, num_experts, block)
-    pieces = _pieces(chosen, num_experts, sizes)
-    rows = _take(x, pieces.pairs // k, pieces.slots)
-    if weigh == "input":
-        rows = scaled(rows, weights.reshape(-1).at[pieces.pairs].get(mode="fill", fill_value=0))
-        weights = weights != 0
-    outputs = experts.apply(rows, activate, partial(_linear, pieces, sizes))
-    outputs = _take(outputs, pieces.slots, pieces.pairs[:, None])
-    return jnp.sum(weights.astype(wide)[..., None] * outputs.astype(wide), axis=1).astype(x.dtype)
+    sizes = sizes_of(*chosen.shape, experts.up.shape[0], block)
+    return _mixture(x, weights, experts, layout_of(chosen, sizes), _How(sizes, activate, weigh)).astype(x.dtype)
 
 
 def chosen_tokens(
@@ -91,34 +59,81 @@ def chosen_tokens(
     return jnp.zeros(x.shape, wide).at[tokens].add(added, mode="drop").astype(x.dtype)
 
 
-def _sizes(pairs: int, num_experts: int, block: int | None) -> _Sizes:
-    quarter = max(pairs // (4 * num_experts), 1)
-    size = min(max(1 << (quarter.bit_length() - 1), SMALLEST_BLOCK), LARGEST_BLOCK) if block is None else block
-    # Only blocks of used experts have padding, and none is all padding.
-    blocks = (pairs + min(num_experts, pairs) * (size - 1)) // size
-    return _Sizes(size, blocks, min(blocks, MOST_BLOCKS))
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _mixture(
+    x: Float[Array, "n D"], weights: Float[Array, "n k"], experts: Experts, layout: Layout, how: _How
+) -> Float[Array, "n D"]:
+    """In float32 at least."""
+    return _mixture_forward(x, weights, experts, layout, how)[0]
 
 
-def _pieces(chosen: Int[Array, "n k"], num_experts: int, sizes: _Sizes) -> _Pieces:
-    pairs, count, size = chosen.reshape(-1), chosen.size, sizes.block
-    loads = jnp.zeros(num_experts, jnp.int32).at[pairs].add(1, mode="drop")
-    blocks = (loads + size - 1) // size
-    ends = jnp.cumsum(blocks, dtype=jnp.int32)
-    num_blocks = sizes.blocks + sizes.piece
-    num_rows = num_blocks * size
-    firsts = ((ends - blocks) * size).at[pairs].get(mode="clip")
-    slots = jnp.where(pairs < num_experts, firsts + expert_places(pairs), num_rows)
-    rows = jnp.full(num_rows, count, jnp.int32).at[slots].set(jnp.arange(count, dtype=jnp.int32), mode="drop")
-    block_owners = jnp.searchsorted(ends, jnp.arange(num_blocks, dtype=jnp.int32), side="right")
+def _mixture_forward(x: Array, weights: Array, experts: Experts, layout: Layout, how: _How) -> tuple[Array, tuple]:
+    y, pull = jax.vjp(partial(_shares, how, layout), x, weights, experts)
+    pieces, flat = layout.pieces, weights.reshape(-1)
 
-    pieces = (blocks + sizes.piece - 1) // sizes.piece
-    piece_ends = jnp.cumsum(pieces, dtype=jnp.int32)
-    numbers = jnp.arange(min(num_experts, count) + sizes.blocks // sizes.piece, dtype=jnp.int32)
-    owners = jnp.searchsorted(piece_ends, numbers, side="right")
-    first, begins, length = (of.at[owners].get(mode="clip") for of in (piece_ends - pieces, ends - blocks, blocks))
-    before = (numbers - first) * sizes.piece
-    lengths = jnp.clip(length - before, 1, sizes.piece)
-    return _Pieces(slots.reshape(chosen.shape), rows, block_owners, owners, (begins + before) * size, lengths, piece_ends[-1])
+    def step(piece: Array, y: Array) -> Array:
+        pairs, own = _pairs(layout, piece, how.sizes), _kernels(experts, pieces.owners[piece])
+        tokens = pairs // how.sizes.choices
+
+        def compute(count: int) -> Array:
+            return _padded(_rows(how, _at(x, tokens[:count]), _at(flat, pairs[:count]), own), pairs.size)
+
+        return y.at[tokens].add(_switch(pieces.lengths[piece], how.sizes, compute), mode="drop")
+
+    return jax.lax.fori_loop(0, pieces.used, step, y), (x, weights, experts, layout, pull)
+
+
+def _mixture_backward(how: _How, saved: tuple, gradient: Array) -> tuple[Array, Array, Experts, None]:
+    """The networks of the pieces are computed again: of an even load they are few."""
+    x, weights, experts, layout, pull = saved
+    pieces, flat = layout.pieces, weights.reshape(-1)
+
+    def step(piece: Array, so_far: tuple[Array, Array, Experts]) -> tuple[Array, Array, Experts]:
+        owner, pairs = pieces.owners[piece], _pairs(layout, piece, how.sizes)
+        own, tokens = _kernels(experts, owner), pairs // how.sizes.choices
+
+        def compute(count: int) -> tuple[Array, Array, Experts]:
+            given = _at(x, tokens[:count]), _at(flat, pairs[:count]), own
+            of_x, of_weights, of_own = jax.vjp(partial(_rows, how), *given)[1](_at(gradient, tokens[:count]))
+            return _padded(of_x, pairs.size), _padded(of_weights, pairs.size), of_own
+
+        of_x, of_weights, of_own = _switch(pieces.lengths[piece], how.sizes, compute)
+        all_x, all_weights, all_own = so_far
+        all_x = all_x.at[tokens].add(of_x.astype(all_x.dtype), mode="drop")
+        all_weights = all_weights.at[pairs].add(of_weights.astype(all_weights.dtype), mode="drop")
+        return all_x, all_weights, jax.tree.map(partial(_added, owner), all_own, of_own)
+
+    of_x, of_weights, of_experts = pull(gradient)
+    wide = jax.tree.map(lambda total: total.astype(at_least_float32(total.dtype)), (of_x, of_weights.reshape(-1), of_experts))
+    of_x, of_weights, of_experts = jax.lax.fori_loop(0, pieces.used, step, wide)
+    of_experts = jax.tree.map(lambda total, like: total.astype(like.dtype), of_experts, experts)
+    return of_x.astype(x.dtype), of_weights.reshape(weights.shape).astype(weights.dtype), of_experts, None
+
+
+_mixture.defvjp(_mixture_forward, _mixture_backward)
+
+
+def _shares(
+    how: _How, layout: Layout, x: Float[Array, "n D"], weights: Float[Array, "n k"], experts: Experts
+) -> Float[Array, "n D"]:
+    """What the rows of the shares add to every token."""
+    wide, sizes = at_least_float32(x.dtype), how.sizes
+    if sizes.share == 0:
+        return jnp.zeros(x.shape, wide)
+    rows = _take(x, layout.pairs // sizes.choices, layout.slots)
+    if how.weigh == "input":
+        rows = scaled(rows, _at(weights.reshape(-1), layout.pairs))
+        weights = weights != 0
+    outputs = all_experts(rows.reshape(sizes.experts, sizes.share, x.shape[1]), experts, how.activate).reshape(rows.shape)
+    outputs = _take(outputs, layout.slots, layout.pairs[:, None])
+    return jnp.sum(weights.astype(wide)[..., None] * outputs.astype(wide), axis=1)
+
+
+def _rows(how: _How, rows: Float[Array, "C D"], weights: Float[Array, " C"], expert: Experts) -> Float[Array, "C D"]:
+    """What the rows of one expert add to their tokens."""
+    wide = at_least_float32(rows.dtype)
+    rows, factors = (rows, weights) if how.weigh == "output" else (scaled(rows, weights), weights != 0)
+    return factors.astype(wide)[:, None] * all_experts(rows, expert, how.activate).astype(wide)
 
 
 @jax.custom_vjp
@@ -141,76 +156,31 @@ def _take_backward(uses: Array, gradient: Array) -> tuple[Array, None, None]:
 _take.defvjp(_take_forward, _take_backward)
 
 
-def _linear(
-    pieces: _Pieces, sizes: _Sizes, x: Float[Array, "rows D"], kernel: Float[Array, "E D F"], bias: Float[Array, "E F"] | None
-) -> Float[Array, "rows F"]:
-    y = _multiply(x, kernel, pieces, sizes)
-    if bias is None:
-        return y
-    # Rows of an expert are many, and the gradient of its bias is their sum.
-    blocks = bias.astype(at_least_float32(x.dtype)).at[pieces.block_owners].get(mode="fill", fill_value=0)
-    return (y + jnp.repeat(blocks, sizes.block, axis=0)).astype(x.dtype)
+def _switch(length: Int[Array, ""], sizes: Sizes, compute: Callable[[int], Any]) -> Any:
+    """``compute`` for the rows of ``length`` blocks."""
+    return jax.lax.switch(length - 1, [partial(compute, blocks * sizes.block) for blocks in range(1, sizes.piece + 1)])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _multiply(
-    x: Float[Array, "rows D"], kernels: Float[Array, "E D F"], pieces: _Pieces, sizes: _Sizes
-) -> Float[Array, "rows F"]:
-    return _products(x, kernels, pieces, sizes, 0)
+def _pairs(layout: Layout, piece: Int[Array, ""], sizes: Sizes) -> Int[Array, " C"]:
+    """The pairs of a piece, as many as the longest one may have; none beyond its own, which is faster than adding 0."""
+    pieces, size = layout.pieces, sizes.piece * sizes.block
+    pairs = jax.lax.dynamic_slice_in_dim(pieces.pairs, pieces.first_rows[piece], size)
+    return jnp.where(jnp.arange(size) < pieces.lengths[piece] * sizes.block, pairs, layout.slots.size)
 
 
-def _products(x: Array, kernels: Array, pieces: _Pieces, sizes: _Sizes, axis: int) -> Array:
-    """Each row of the used pieces by its expert's kernel, summed over that ``axis`` of the kernel; zeros for the rest.
-
-    Neither copies nor transposes the kernels, which are more than the rows.
-    """
-
-    def step(piece: Array, y: Array) -> Array:
-        first, kernel = pieces.first_rows[piece], _at(kernels, pieces.owners[piece])
-
-        def product(rows: int) -> Array:
-            block = jnp.dot(_rows(x, first, rows), kernel.T if axis else kernel, precision=matmul_precision(x.dtype))
-            return jnp.pad(block, ((0, sizes.piece * sizes.block - rows), (0, 0)))
-
-        # What is written beyond the piece is written again by those that follow, or is padding.
-        return jax.lax.dynamic_update_slice_in_dim(y, _switch(pieces.lengths[piece], sizes, product), first, 0)
-
-    return jax.lax.fori_loop(0, pieces.used, step, jnp.zeros((x.shape[0], kernels.shape[2 - axis]), x.dtype))
+def _padded(rows: Float[Array, "C *D"], count: int) -> Float[Array, "count *D"]:
+    return jnp.pad(rows, ((0, count - rows.shape[0]), *((0, 0) for _ in rows.shape[1:])))
 
 
-def _multiply_forward(x: Array, kernels: Array, pieces: _Pieces, sizes: _Sizes) -> tuple[Array, tuple]:
-    return _multiply(x, kernels, pieces, sizes), (x, kernels, pieces)
+def _at(x: Float[Array, "n *D"], index: Int[Array, " C"]) -> Float[Array, "C *D"]:
+    return x.at[index].get(mode="fill", fill_value=0)
 
 
-def _multiply_backward(sizes: _Sizes, saved: tuple, gradient: Array) -> tuple[Array, Array, None]:
-    x, kernels, pieces = saved
-    wide = at_least_float32(x.dtype)
-
-    def step(piece: Array, so_far: Array) -> Array:
-        first, owner = pieces.first_rows[piece], pieces.owners[piece]
-
-        def product(rows: int) -> Array:
-            left, right = _rows(x, first, rows).T, _rows(gradient, first, rows)
-            return jnp.dot(left, right, precision=matmul_precision(x.dtype), preferred_element_type=wide)
-
-        added = _switch(pieces.lengths[piece], sizes, product)
-        return jax.lax.dynamic_update_index_in_dim(so_far, _at(so_far, owner) + added, owner, 0)
-
-    dkernels = jax.lax.fori_loop(0, pieces.used, step, jnp.zeros(kernels.shape, wide))
-    return _products(gradient, kernels, pieces, sizes, 1), dkernels.astype(kernels.dtype), None
+def _kernels(experts: Experts, index: Int[Array, ""]) -> Experts:
+    return jax.tree.map(lambda p: jax.lax.dynamic_index_in_dim(p, index, keepdims=False), experts)
 
 
-_multiply.defvjp(_multiply_forward, _multiply_backward)
-
-
-def _switch(length: Int[Array, ""], sizes: _Sizes, product: Callable[[int], Array]) -> Array:
-    """``product`` of the rows of ``length`` blocks."""
-    return jax.lax.switch(length - 1, [partial(product, blocks * sizes.block) for blocks in range(1, sizes.piece + 1)])
-
-
-def _at(x: Array, index: Array) -> Array:
-    return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
-
-
-def _rows(x: Array, first: Array, count: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(x, first, count)
+def _added(index: Int[Array, ""], total: Float[Array, "E *P"], more: Float[Array, "*P"]) -> Float[Array, "E *P"]:
+    """In place: adding by a scatter copies the whole."""
+    more = more.astype(total.dtype) + jax.lax.dynamic_index_in_dim(total, index, keepdims=False)
+    return jax.lax.dynamic_update_index_in_dim(total, more, index, 0)
