@@ -37,7 +37,8 @@ def grouped_experts(
     ``block`` rows (None: see ``sizes_of``), the last of which is padded; if ``n k / E`` is below 8 all tokens are in blocks.
     The expert ``E`` is none. Derivatives are those of reverse mode only.
     """
-    sizes = sizes_of(*chosen.shape, experts.up.shape[0], block)
+    num_tokens, choices = chosen.shape
+    sizes = sizes_of(num_tokens, choices, experts.up.shape[0], block)
     return _mixture(x, weights, experts, layout_of(chosen, sizes), _How(sizes, activate, weigh)).astype(x.dtype)
 
 
