@@ -6,6 +6,8 @@ Set through ``jax.config`` rather than the environment, so that processes starte
 import contextlib
 import os
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -48,6 +50,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("laws")
+
+
+MOST_MAPPINGS = 16_384
+"""A quarter of what Linux grants a process (``vm.max_map_count``). A model with experts takes up to 1500, and never gives them
+back while its compiled functions are cached; at the limit LLVM ends the process."""
+_MAPPINGS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True)
+def _compiled_functions_are_forgotten_in_time() -> Iterator[None]:
+    yield
+    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture
