@@ -144,7 +144,7 @@ def low_precision_budget(eps: float, growth: float) -> float:
 
 def low_precision_gradient_budget(eps: float, growth: float, part: float) -> float:
     """The same for a gradient whose scale is ``part`` of the model's largest gradient."""
-    return eps * max(LOW_PRECISION * growth, LOW_PRECISION_FLOOR / min(part, 1.0))
+    return max(low_precision_budget(eps, growth), eps * LOW_PRECISION_FLOOR / min(part, 1.0))
 
 
 def long_budget(eps: float, growth: float, layers: int = 1) -> float:

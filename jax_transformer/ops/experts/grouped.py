@@ -53,10 +53,7 @@ def chosen_tokens(
 ) -> Float[Array, "n D"]:
     """``dense_experts`` with ``expert_choice_weights``, in time of ``E C`` rows. The token ``n`` is none."""
     wide = at_least_float32(x.dtype)
-    inputs = x.at[tokens].get(mode="fill", fill_value=0)
-    inputs, factors = (inputs, weights) if weigh == "output" else (scaled(inputs, weights), weights != 0)
-    outputs = all_experts(inputs, experts, activate)
-    added = factors.astype(wide)[..., None] * outputs.astype(wide)
+    added = _weighed(x.at[tokens].get(mode="fill", fill_value=0), weights, experts, activate, weigh)
     return jnp.zeros(x.shape, wide).at[tokens].add(added, mode="drop").astype(x.dtype)
 
 
@@ -77,7 +74,7 @@ def _mixture_forward(x: Array, weights: Array, experts: Experts, layout: Layout,
         tokens = pairs // how.sizes.choices
 
         def compute(count: int) -> Array:
-            return _padded(_rows(how, _at(x, tokens[:count]), _at(flat, pairs[:count]), own), pairs.size)
+            return _padded(_weighed(_at(x, tokens[:count]), _at(flat, pairs[:count]), own, how.activate, how.weigh), pairs.size)
 
         return y.at[tokens].add(_switch(pieces.lengths[piece], how.sizes, compute), mode="drop")
 
@@ -95,7 +92,9 @@ def _mixture_backward(how: _How, saved: tuple, gradient: Array) -> tuple[Array, 
 
         def compute(count: int) -> tuple[Array, Array, Experts]:
             given = _at(x, tokens[:count]), _at(flat, pairs[:count]), own
-            of_x, of_weights, of_own = jax.vjp(partial(_rows, how), *given)[1](_at(gradient, tokens[:count]))
+            of_x, of_weights, of_own = jax.vjp(partial(_weighed, activate=how.activate, weigh=how.weigh), *given)[1](
+                _at(gradient, tokens[:count])
+            )
             return _padded(of_x, pairs.size), _padded(of_weights, pairs.size), of_own
 
         of_x, of_weights, of_own = _switch(pieces.lengths[piece], how.sizes, compute)
@@ -130,11 +129,13 @@ def _shares(
     return jnp.sum(weights.astype(wide)[..., None] * outputs.astype(wide), axis=1)
 
 
-def _rows(how: _How, rows: Float[Array, "C D"], weights: Float[Array, " C"], expert: Experts) -> Float[Array, "C D"]:
-    """What the rows of one expert add to their tokens."""
+def _weighed(
+    rows: Float[Array, "*E C D"], weights: Float[Array, "*E C"], experts: Experts, activate: Callable[..., Any], weigh: Weigh
+) -> Float[Array, "*E C D"]:
+    """What the rows of every expert, or of one, add to their tokens."""
     wide = at_least_float32(rows.dtype)
-    rows, factors = (rows, weights) if how.weigh == "output" else (scaled(rows, weights), weights != 0)
-    return factors.astype(wide)[:, None] * all_experts(rows, expert, how.activate).astype(wide)
+    rows, factors = (rows, weights) if weigh == "output" else (scaled(rows, weights), weights != 0)
+    return factors.astype(wide)[..., None] * all_experts(rows, experts, activate).astype(wide)
 
 
 @jax.custom_vjp
