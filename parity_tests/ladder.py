@@ -24,16 +24,12 @@ from parity_tests.inputs import Inputs, cast_all, draw_inputs, rounded
 from parity_tests.jax_side import EXPLICIT_CASTS, UNOPTIMIZED, JaxSide
 from parity_tests.measured import TRAIN, Batch, Decoded, Forward, Hub, Measured, Plan, Trained
 from parity_tests.report import LadderReport, Row, print_report
-from parity_tests.tolerances import GROWTH_DRAWS, RUNGS, Rung
+from parity_tests.tolerances import GROWTH_DRAWS, JUMPS_FROM, RUNGS, Rung
 from parity_tests.torch_side import TorchSide
 
 DEFAULT = Plan()
 DECODED_AT_ONCE = (4, 1)
 """Tokens per call of the cached decode, by the parity of the plan's seed: one shape, so one compilation."""
-
-JUMPS_FROM = 1e-4
-"""Rounding above which a model that chooses experts is compared before its first choice only: of two experts that a token likes
-nearly alike, a coarser rounding may take the other one, which is no error and as large a change as one."""
 
 
 class Side(Protocol):

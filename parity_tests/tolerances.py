@@ -84,6 +84,66 @@ INIT_SIGMAS = 6.0
 """Initial values of the frameworks are different random numbers; their standard deviations must agree within this many standard
 errors of the estimate (two in a billion by chance)."""
 
+JUMPS_FROM = 1e-4
+"""Rounding above which a model that chooses experts is compared before its first choice only: of two experts that a token likes
+nearly alike, a coarser rounding may take the other one, which is no error and as large a change as one."""
+
+OPERATION = {"rtol": 1e-12, "atol": 1e-13}
+"""One operation in float64: some hundred roundings, and 1e-13 where numbers about 1 cancel."""
+
+MODULE = {"rtol": 1e-10, "atol": 1e-12}
+"""A module, or one operation over a sequence, in float64: ``FLOAT64`` for each element."""
+
+SEQUENCE = {"rtol": 1e-10, "atol": 1e-10}
+"""The same where an element, or its gradient, is a sum over a sequence or over experts, whose terms cancel."""
+
+DIFFERENCES = {"rtol": 1e-7, "atol": 1e-8}
+"""A derivative against two values 2e-6 apart: their rounding of 1e-16 is 1e-10 over that distance."""
+
+FLOAT32_OPERATION = {"rtol": 2e-6}
+"""A float32 number that comes of a few operations: 16 roundings."""
+
+FLOAT32_MODULE = {"rtol": 1e-5, "atol": 5e-6}
+"""A module, or an operation over a sequence, in float32 against another program of the same formula, which associates sums
+differently: 80 roundings, and 40 where numbers about 1 cancel."""
+
+FLOAT32_GRADIENT = {"rtol": 1e-4, "atol": 1e-5}
+"""Its gradients: twice as many operations, whose terms are larger than what remains of them."""
+
+FLOAT32_ANGLE = {"rtol": 1e-5, "atol": 1e-4}
+"""What was rotated by a float32 angle: the angle of some hundred radians is rounded to 3e-5."""
+
+FLOAT32_MODEL = 2e-5
+"""Relative error of a whole model's logits in float32 against another program, or of those of one file read twice."""
+
+FLOAT32_MODEL_GRADIENT = 2e-4
+"""Relative error of a gradient of such a model, of the gradient's own scale or ``LOW_FLOOR`` of the largest one's."""
+
+FLOAT32_TRAINED = 1e-4
+"""Relative error of weights and moments after several steps of a model that rounds its norms and softmax to float32."""
+
+FLOAT32_LOGITS = 5e-7
+"""Relative error of the logits of a model in float64 that rounds nothing to float32 but its rotations and the logits."""
+
+LARGE_MEAN = {"rtol": 0.0, "atol": 2e-3}
+"""A normalised float32 number whose mean was 1e4, and its rounding so 6e-4."""
+
+HALF_BFLOAT16 = 2.0**-8
+"""A float32 result that is rounded to bfloat16 once, at its end: half a unit."""
+
+KERNEL = {"float32": 2e-6, "bfloat16": 2.0**-7}
+"""Relative error of a form that adds up in float32 and rounds what passes between products: 16 roundings, or one unit."""
+
+CUDNN = {"rtol": 3e-2, "atol": 3e-2}
+"""cuDNN in bfloat16 against the definition in bfloat16: both round the probabilities, the result and the gradients of both."""
+
+NEAR_16_BITS = {"rtol": 0.1, "atol": 0.1}
+"""Modules in bfloat16, whose casts are compared bit by bit (``DIFFERENT_BITS``): here only that both are the same numbers."""
+
+CLEAR = 1e-3
+"""Least lead of every token of a greedy continuation over the next, in units of the largest logit: 50 times what frameworks may
+differ by."""
+
 
 @dataclass(frozen=True)
 class Rung:

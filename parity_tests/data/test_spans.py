@@ -56,8 +56,8 @@ def test_every_arrangement_is_equally_likely(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("c", [SpanCorruption(), SpanCorruption(noise_density=0.5, mean_span_length=1.5)])
 def test_spans_have_the_mean_length(c: SpanCorruption, rng: np.random.Generator) -> None:
     noise, spans = c.counts(10_000)
-    assert noise / 10_000 == pytest.approx(c.noise_density, rel=1e-3)
-    assert noise / spans == pytest.approx(c.mean_span_length, rel=1e-2)
+    assert abs(noise - 10_000 * c.noise_density) <= 0.5
+    assert abs(spans - noise / c.mean_span_length) <= 0.5
 
 
 @given(st.integers(2, 2000), CORRUPTIONS)

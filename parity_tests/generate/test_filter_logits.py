@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jax_transformer.ops.sampling import filter_logits as jax_filter
+from parity_tests.tolerances import FLOAT32_OPERATION, OPERATION
 from torch_reference.ops.sampling import filter_logits as torch_filter
 
 ROWS, VOCAB = 2, 7
@@ -61,7 +62,7 @@ def test_filter_is_temperature_then_top_k_then_top_p(filtered, logits, temperatu
         wanted = by_definition(row, temperature, top_k, top_p)
         assert set(np.flatnonzero(np.isfinite(got))) == set(wanted)
         probabilities = np.exp(got) / np.exp(got).sum()
-        np.testing.assert_allclose([probabilities[token] for token in wanted], list(wanted.values()), rtol=1e-12)
+        np.testing.assert_allclose([probabilities[token] for token in wanted], list(wanted.values()), **OPERATION)
 
 
 @FILTERS
@@ -102,4 +103,4 @@ def test_bfloat16_logits_are_filtered_in_float32():
     theirs = torch_filter(torch.tensor(logits, dtype=torch.bfloat16), 0.3, None, 0.7)
     assert ours.dtype == jnp.float32
     assert theirs.dtype == torch.float32
-    np.testing.assert_allclose(np.asarray(ours), theirs.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(ours), theirs.numpy(), **FLOAT32_OPERATION)

@@ -17,6 +17,7 @@ from parity_tests.cli.test_commands import run
 from parity_tests.gguf.files import IQ2_XXS, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Tensor, metadata_of, pack, tensors_of
 from parity_tests.hf.cases import SMALL
 from parity_tests.hf.checkpoints import transformers
+from parity_tests.tolerances import FLOAT32_OPERATION
 
 
 def half(raw: bytes, start: int) -> float:
@@ -71,7 +72,7 @@ def test_every_number_follows_the_formula_of_its_type(kind: str):
     got = dequantize(np.frombuffer(b"".join(content), np.uint8).reshape(64, -1))
     wanted = [[FORMULAS[kind][1](raw, i) for i in range(32)] for raw in content]
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, wanted, rtol=2e-7, atol=1e-8)
+    np.testing.assert_allclose(got, wanted, **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize("kind", FORMULAS)

@@ -17,11 +17,11 @@ from parity_tests.hf.checkpoints import (
     assert_same_meaning,
     assert_same_tensors,
     inputs,
-    relative_error,
     save,
     their_logits,
     torch,
 )
+from parity_tests.tolerances import FLOAT32_MODEL, relative_error
 
 MODELS = {
     "llama": ("llama", {}),
@@ -35,7 +35,7 @@ MODELS = {
 def assert_same_logits(model: Any, wanted: np.ndarray, case: str) -> None:
     tokens = inputs(case)["tokens"]
     got = model(tokens)[0] if isinstance(model, jt.models.Decoder) else model(torch.from_numpy(tokens))[0].detach().numpy()
-    assert relative_error(np.asarray(got), wanted) < 2e-5
+    assert relative_error(np.asarray(got), wanted) < FLOAT32_MODEL
 
 
 @pytest.mark.parametrize("case", MODELS)

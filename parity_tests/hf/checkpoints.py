@@ -13,6 +13,7 @@ import pytest
 from jax_transformer.convert.hub import open_weights, write_weights
 from parity_tests.hf.bases import TOKENS
 from parity_tests.hf.cases import CASES
+from parity_tests.tolerances import OPERATION
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -127,13 +128,8 @@ def _agree(left: Any, right: Any) -> bool:
     if isinstance(left, dict) and isinstance(right, dict):
         return all(_agree(left[key], right[key]) for key in left.keys() & right.keys() if not str(key).endswith("token_id"))
     if isinstance(left, float) and isinstance(right, int | float):
-        return abs(left - right) <= 1e-12 * abs(left)
+        return abs(left - right) <= OPERATION["rtol"] * abs(left)
     return left == right or (left, right) == ("swish", "silu")
-
-
-def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference, in units of the largest logit."""
-    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 
 
 def _class(config: Any) -> Any:

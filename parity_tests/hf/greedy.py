@@ -9,11 +9,10 @@ from jax_transformer.convert.hf import FAMILY
 from parity_tests.hf.bases import TOKENS
 from parity_tests.hf.cases import CASES
 from parity_tests.hf.checkpoints import save, torch, transformers
+from parity_tests.tolerances import CLEAR
 
 STEPS = 12
 """New tokens: with the prompt, more than any window of the cases."""
-CLEAR = 1e-3
-"""Least lead of every chosen token over the next, in units of the largest logit: 50 times what frameworks may differ by."""
 VARIED = 4
 """Least number of different tokens in a continuation."""
 ROWS, DRAWN, SEEDS = 2, 64, 8

@@ -15,7 +15,8 @@ import jax_transformer as jt
 import torch_reference as tr
 from jax_transformer.convert.hf import FAMILY
 from parity_tests.hf.cases import CASES
-from parity_tests.hf.checkpoints import our_inputs, relative_error, save, their_logits, torch, transformers
+from parity_tests.hf.checkpoints import our_inputs, save, their_logits, torch, transformers
+from parity_tests.tolerances import relative_error
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "conversion.md"
 BEGIN, END = "<!-- measured by python -m parity_tests.hf.measure -->", "<!-- end of what was measured -->"

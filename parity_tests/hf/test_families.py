@@ -17,15 +17,12 @@ from parity_tests.hf.checkpoints import (
     assert_same_meaning,
     assert_same_tensors,
     our_inputs,
-    relative_error,
     reload,
     save,
     their_logits,
     torch,
 )
-
-LIMIT = 2e-5
-"""Of the largest logit, in float32."""
+from parity_tests.tolerances import FLOAT32_LOGITS, FLOAT32_MODEL, relative_error
 
 COMMON = ("llama", "gemma3", "gpt2", "falcon", "bert", "t5")
 """Cases that are compiled for JAX every time: every op and every architecture. The others wait for the slow tests."""
@@ -49,7 +46,7 @@ def test_the_mirror_computes_their_logits_and_exports_their_bytes(case: str, tmp
     ours = tr.load_pretrained(tmp_path / "hf")
     with torch.no_grad():
         got, _ = ours(*map(torch.from_numpy, our_inputs(ours, case)))
-    assert relative_error(got.numpy(), wanted) < LIMIT
+    assert relative_error(got.numpy(), wanted) < FLOAT32_MODEL
     tr.save_pretrained(ours, tmp_path / "back", format="hf", family=CASES[case][0])
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
     assert_same_meaning(tmp_path / "hf", tmp_path / "back")
@@ -65,7 +62,7 @@ def test_jax_computes_their_logits_and_exports_their_bytes(case: str, tmp_path: 
     theirs = save(case, tmp_path / "hf")
     ours = jt.load_pretrained(tmp_path / "hf")
     got = jax.jit(lambda *given: ours(*given)[0])(*our_inputs(ours, case))
-    assert relative_error(np.asarray(got), their_logits(theirs, case)) < LIMIT
+    assert relative_error(np.asarray(got), their_logits(theirs, case)) < FLOAT32_MODEL
     jt.save_pretrained(ours, tmp_path / "back", format="hf", family=CASES[case][0])
     assert_same_tensors(tmp_path / "hf", tmp_path / "back")
 
@@ -125,7 +122,7 @@ def test_in_float64_no_epsilon_is_wrong(case: str, tmp_path: Path):
     ours = tr.load_pretrained(tmp_path / "hf")
     with torch.no_grad():
         got, _ = ours(*map(torch.from_numpy, our_inputs(ours, case)))
-    assert relative_error(got.numpy(), wanted) < 5e-7
+    assert relative_error(got.numpy(), wanted) < FLOAT32_LOGITS
 
 
 def test_every_family_has_a_case():

@@ -20,12 +20,12 @@ from parity_tests.hf.cases import CASES
 from parity_tests.hf.checkpoints import (
     assert_same_tensors,
     our_inputs,
-    relative_error,
     reload,
     save,
     their_logits,
     torch,
 )
+from parity_tests.tolerances import FLOAT32_MODEL, relative_error
 
 
 def logits(folder: Path, case: str) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_shards_and_tokenizers_travel(tmp_path: Path):
     convert(tmp_path / "ours", tmp_path / "back", format="hf", overwrite=True)
     model, report = reload(tmp_path / "back")
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert relative_error(logits(tmp_path / "ours", "llama"), their_logits(model, "llama")) < 2e-5
+    assert relative_error(logits(tmp_path / "ours", "llama"), their_logits(model, "llama")) < FLOAT32_MODEL
 
 
 @pytest.mark.parametrize("case", ["llama, tied", "t5, 1.1", "mt5"])
@@ -73,16 +73,16 @@ def test_a_second_copy_of_a_tied_matrix_is_read_over_and_another_matrix_unties(c
     wanted = their_logits(theirs, case)
     _, table = FAMILY[CASES[case][0]].head
     rename(tmp_path / "hf", lambda name: [name, "lm_head.weight"] if name == table else name)
-    assert relative_error(logits(tmp_path / "hf", case), wanted) < 2e-5
+    assert relative_error(logits(tmp_path / "hf", case), wanted) < FLOAT32_MODEL
     tensors = dict(open_weights(tmp_path / "hf").tensors())
     tensors["lm_head.weight"] = tensors["lm_head.weight"][::-1]
     specs = {name: (array.shape, array.dtype) for name, array in tensors.items()}
     (tmp_path / "hf" / "model.safetensors").unlink()
     write_weights(tmp_path / "new", specs, tensors.items())
     (tmp_path / "new" / "model.safetensors").rename(tmp_path / "hf" / "model.safetensors")
-    assert relative_error(logits(tmp_path / "hf", case), wanted[..., ::-1]) < 2e-5
+    assert relative_error(logits(tmp_path / "hf", case), wanted[..., ::-1]) < FLOAT32_MODEL
     model, _ = reload(tmp_path / "hf")
-    assert relative_error(their_logits(model, case), wanted[..., ::-1]) < 2e-5
+    assert relative_error(their_logits(model, case), wanted[..., ::-1]) < FLOAT32_MODEL
 
 
 FREQUENCIES = "model.layers.2.self_attn.rotary_emb.inv_freq"
@@ -100,7 +100,7 @@ def test_old_names_are_read(case: str, tmp_path: Path):
     family, name = OLD[case]
     wanted = their_logits(save(family, tmp_path / "hf"), family)
     rename(tmp_path / "hf", name)
-    assert relative_error(logits(tmp_path / "hf", family), wanted) < 2e-5
+    assert relative_error(logits(tmp_path / "hf", family), wanted) < FLOAT32_MODEL
 
 
 def test_an_encoder_saved_without_a_head_is_read(tmp_path: Path):

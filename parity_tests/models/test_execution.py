@@ -11,6 +11,7 @@ from jax_transformer.models import abstract_model, build_model
 from jax_transformer.nn.params import get_params, with_params
 from jax_transformer.ops.dropout import Noise
 from parity_tests.builders import attention, block, decoder
+from parity_tests.tolerances import OPERATION, relative_error
 
 TOKENS = np.asarray([[3, 1, 4, 1, 5], [2, 6, 5, 3, 5]])
 
@@ -39,7 +40,7 @@ def answers(remat: str, unroll: bool) -> list[np.ndarray]:
 @pytest.mark.parametrize(("remat", "unroll"), [("none", True), ("full", True), ("dots", False), ("dots_no_batch", False)])
 def test_execution_changes_no_number(remat: str, unroll: bool) -> None:
     for got, want in zip(answers(remat, unroll), answers("none", False), strict=True):
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * np.abs(want).max())
+        assert relative_error(got, want) <= OPERATION["rtol"]
 
 
 def test_dropout_was_on() -> None:

@@ -9,6 +9,7 @@ import pytest
 from jax_transformer import config
 from jax_transformer.config.errors import DataError
 from parity_tests.ops.pairs import array
+from parity_tests.tolerances import FLOAT32_MODULE
 
 ATTENTION = config.Softmax(num_heads=2, head_dim=4)
 BLOCK = config.Block(attention=ATTENTION, ffn=config.Mlp(hidden_dim=5), norm=config.RMSNorm())
@@ -67,7 +68,7 @@ def test_padding_between_new_tokens_of_a_cache_is_no_end_of_a_segment(package: s
         model.decode(*given, model.empty_cache(1, 3), segments=np.array([segments], np.int32))[0]
         for given, segments in (((tokens,), [1, 0, 1]), ((tokens[:, [1, 0, 2]],), [0, 1, 1]))
     )
-    np.testing.assert_allclose(array(gap)[0, 2], array(whole)[0, 2], rtol=1e-5)
+    np.testing.assert_allclose(array(gap)[0, 2], array(whole)[0, 2], **FLOAT32_MODULE)
 
 
 def test_tokens_that_do_not_fit_in_a_cache():

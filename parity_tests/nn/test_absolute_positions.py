@@ -12,7 +12,8 @@ from torch import nn
 
 from jax_transformer import config
 from jax_transformer.nn.params import Maker, get_params, with_params
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, tensor
+from parity_tests.ops.pairs import PACKAGES, array, tensor
+from parity_tests.tolerances import OPERATION
 from torch_reference.nn.params import Maker as TorchMaker
 
 
@@ -38,7 +39,7 @@ def looked_up(each: tuple[Any, nn.Module], positions: np.ndarray) -> np.ndarray:
     """Vectors of positions, after checking that both packages have the same."""
     ours, theirs = (array(module(tensor(p, positions.astype(np.int32)))) for p, module in zip(PACKAGES, each, strict=True))
     assert ours.dtype == theirs.dtype
-    np.testing.assert_allclose(theirs, ours, **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
     return ours
 
 
@@ -50,7 +51,7 @@ def test_sinusoidal_is_its_formula(denominator: Any):
     c = config.Sinusoidal(base=50.0, layout="halves", denominator=denominator, offset=2)
     got = looked_up(absolute(c, 6), POSITIONS)
     angles = (POSITIONS[..., None] + 2) * 50.0 ** (-np.arange(3) / (3 if denominator == "half" else 2))
-    np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), **EXACT)
+    np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), **OPERATION)
     interleaved = looked_up(absolute(c.model_copy(update={"layout": "interleaved"}), 6), POSITIONS)
     np.testing.assert_array_equal(interleaved[..., 0::2], got[..., :3])
     np.testing.assert_array_equal(interleaved[..., 1::2], got[..., 3:])

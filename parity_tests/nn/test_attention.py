@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jax_transformer import config
-from parity_tests.nn.twins import EXACT, Twin, assert_same, run, twins
+from parity_tests.nn.twins import Twin, assert_same, run, twins
 from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
-from parity_tests.tolerances import DIFFERENT_BITS
+from parity_tests.tolerances import DIFFERENT_BITS, MODULE, NEAR_16_BITS, OPERATION
 
 D_MODEL, LENGTH, HEADS = 10, 7, {"num_heads": 6, "num_kv_heads": 2, "head_dim": 4}
 RMS, LAYER = config.RMSNorm(eps=0.1), config.LayerNorm(bias=False)
@@ -83,7 +83,7 @@ def test_both_packages_compute_the_same(name: str, rng: np.random.Generator):
 def test_both_packages_cast_at_the_same_places(name: str, rng: np.random.Generator):
     x, pair = draw(rng), build(MIXERS[name], rng, "bfloat16")
     ours, theirs = (whole(twin, x)[0] for twin in pair)
-    assert_same(ours, theirs, rtol=0.1, atol=0.1)
+    assert_same(ours, theirs, **NEAR_16_BITS)
     for name in ours.keys() & {"q", "k", "v", "gate"}:
         assert np.mean(ours[name] != theirs[name]) <= DIFFERENT_BITS, name
     for twin in pair:
@@ -103,11 +103,11 @@ def test_cached_decode_equals_full_forward(name: str, rng: np.random.Generator):
             values, memory = run(twin, x[:, start:stop], context, cache=(memory, *twin.tensors(np.array(start))))
             values["probabilities"] = values["probabilities"][..., :LENGTH]
             for tap in values.keys() - {"k", "v", "probabilities"}:
-                np.testing.assert_allclose(values[tap], full[tap][:, start:stop], err_msg=tap, **EXACT)
-            np.testing.assert_allclose(values["probabilities"], full["probabilities"][:, :, start:stop], **EXACT)
+                np.testing.assert_allclose(values[tap], full[tap][:, start:stop], err_msg=tap, **MODULE)
+            np.testing.assert_allclose(values["probabilities"], full["probabilities"][:, :, start:stop], **MODULE)
         for field in vars(want):
             got, whole_memory = array(getattr(memory, field)), array(getattr(want, field))
-            np.testing.assert_allclose(got[:, :LENGTH], whole_memory, err_msg=field, **EXACT)
+            np.testing.assert_allclose(got[:, :LENGTH], whole_memory, err_msg=field, **MODULE)
             assert not got[:, LENGTH:].any()
 
 
@@ -124,7 +124,7 @@ def test_probabilities_add_up_to_one_unless_there_are_sinks(sinks: bool, rng: np
     total = agreed(softmax(sink_logits=sinks), rng)[2]["probabilities"].sum(-1)
     assert not total[1, :, :2].any()
     total = np.concatenate([total[0].ravel(), total[1, :, 2:].ravel()])
-    assert (total < 1).all() if sinks else np.allclose(total, 1, rtol=1e-12)
+    assert (total < 1).all() if sinks else np.allclose(total, 1, **OPERATION)
 
 
 def test_sinks_begin_at_zero_and_have_the_name_that_the_converter_knows():
@@ -138,7 +138,7 @@ def test_projections_are_clipped_before_anything_else(rng: np.random.Generator):
     for name in "qkv":
         projected = x @ twin.params()[f"{name}_proj.weight"].T
         assert np.abs(projected).max() > 0.7
-        np.testing.assert_allclose(values[name].reshape(2, LENGTH, -1), np.clip(projected, -0.7, 0.7), **EXACT)
+        np.testing.assert_allclose(values[name].reshape(2, LENGTH, -1), np.clip(projected, -0.7, 0.7), **MODULE)
 
 
 @pytest.mark.parametrize("gate", ["element", "head"])
@@ -148,9 +148,9 @@ def test_the_gate_multiplies_what_the_heads_found(gate: Any, rng: np.random.Gene
     opened = 1 / (1 + np.exp(-x @ weights["g_proj.weight"].T))
     opened = opened.reshape(2, LENGTH, 6, -1)
     assert opened.shape[-1] == (4 if gate == "element" else 1)
-    np.testing.assert_allclose(values["gate"], opened, **EXACT)
+    np.testing.assert_allclose(values["gate"], opened, **MODULE)
     want = (values["mixed"] * opened).reshape(2, LENGTH, -1) @ weights["o_proj.weight"].T
-    np.testing.assert_allclose(values["output"], want, **EXACT)
+    np.testing.assert_allclose(values["output"], want, **MODULE)
 
 
 @pytest.mark.parametrize("place", ["before_rope", "after_rope"])
@@ -168,7 +168,7 @@ def test_queries_and_keys_are_normalised_over_their_scope(scope: Any, place: Any
 
         projected = (x @ weights[f"{name}_proj.weight"].T).reshape(2, LENGTH, heads, 4)
         want = rope(norm(projected)) if place == "before_rope" else norm(rope(projected))
-        np.testing.assert_allclose(values[name], want, **EXACT)
+        np.testing.assert_allclose(values[name], want, **MODULE)
 
 
 def rope(heads: np.ndarray) -> np.ndarray:
@@ -189,8 +189,8 @@ def test_queries_grow_with_their_position(offset: int, rng: np.random.Generator)
     twin, x, values = agreed(softmax(query_temperature=temperature, position=NOPE), rng)
     factor = 1 + 0.3 * np.log(1 + np.floor((np.maximum(POSITIONS, 0) + offset) / 2))
     want = x @ twin.weights["q_proj.weight"].T * factor[:, :, None]
-    np.testing.assert_allclose(values["q"].reshape(want.shape), want, **EXACT)
-    np.testing.assert_allclose(values["k"].reshape(2, LENGTH, -1), x @ twin.weights["k_proj.weight"].T, **EXACT)
+    np.testing.assert_allclose(values["q"].reshape(want.shape), want, **MODULE)
+    np.testing.assert_allclose(values["k"].reshape(2, LENGTH, -1), x @ twin.weights["k_proj.weight"].T, **MODULE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -216,9 +216,9 @@ def test_complex_scores_are_those_of_complex_numbers(rng: np.random.Generator):
     allowed = (POSITIONS[:, :, None] >= POSITIONS[:, None, :]) & (SEGMENTS[:, :, None] * SEGMENTS[:, None, :] == 1)
     share = np.exp(scores) * allowed[:, None]
     want = share / np.maximum(share.sum(-1, keepdims=True), 1e-300)
-    np.testing.assert_allclose(values["probabilities"], want, **EXACT)
+    np.testing.assert_allclose(values["probabilities"], want, **MODULE)
     mixed = np.einsum("BNTS,BSNH->BTNH", want, (x @ weights["v_proj.weight"].T).reshape(2, LENGTH, 3, 4))
-    np.testing.assert_allclose(values["output"], mixed.reshape(2, LENGTH, -1) @ weights["o_proj.weight"].T, **EXACT)
+    np.testing.assert_allclose(values["output"], mixed.reshape(2, LENGTH, -1) @ weights["o_proj.weight"].T, **MODULE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -231,4 +231,4 @@ def test_a_shared_bias_comes_from_the_context(package: str, rng: np.random.Gener
         run(twin, x, twin.context(**context, **more))[0]["probabilities"] for more in ({}, {"shared_bias": shared})
     )
     want = plain * np.exp(by_distance(table, POSITIONS[:, None, :] - POSITIONS[:, :, None]))
-    np.testing.assert_allclose(biased, want / want.sum(-1, keepdims=True), **EXACT)
+    np.testing.assert_allclose(biased, want / want.sum(-1, keepdims=True), **MODULE)

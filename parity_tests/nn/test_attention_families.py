@@ -17,6 +17,7 @@ from transformers.models.qwen3_next import modeling_qwen3_next
 from jax_transformer import config
 from parity_tests.nn.twins import run, twins
 from parity_tests.ops.pairs import PACKAGES, array, tensor
+from parity_tests.tolerances import FLOAT32_MODULE, FLOAT32_OPERATION, OPERATION
 
 D_MODEL, LENGTH = 18, 7
 POSITIONS = np.arange(LENGTH)[None, :]
@@ -101,7 +102,7 @@ def test_attention_is_that_of_the_family(family: str, rng: np.random.Generator):
     for twin in pair:
         got = run(twin, x, twin.context(POSITIONS, POSITIONS))[0]["output"]
         # Their norms, softmax and angles are float32 whatever the input is.
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=3e-6)
+        np.testing.assert_allclose(got, want, **FLOAT32_MODULE)
 
 
 def tempered(package: str, q: np.ndarray, **options: Any) -> np.ndarray:
@@ -115,9 +116,9 @@ def test_temperature_is_that_of_llama4_and_ministral3(package: str, rng: np.rand
     q = rng.normal(size=(2, LENGTH, 6, 4))
     ministral = get_llama_4_attn_scale(torch.tensor(POSITIONS).double(), 0.3, 2).numpy()  # [B, 1, T, 1]
     got = tempered(package, q, beta=0.3, original_length=2)
-    np.testing.assert_allclose(got, q * ministral.transpose(0, 2, 1, 3), rtol=1e-12)
+    np.testing.assert_allclose(got, q * ministral.transpose(0, 2, 1, 3), **OPERATION)
     llama = llama4_queries(q)
-    np.testing.assert_allclose(tempered(package, q, beta=0.3, original_length=2, offset=1), llama, rtol=1e-6)
+    np.testing.assert_allclose(tempered(package, q, beta=0.3, original_length=2, offset=1), llama, **FLOAT32_OPERATION)
 
 
 def llama4_queries(q: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ import torch
 
 from jax_transformer import config
 from jax_transformer.ops.dropout import Noise
-from parity_tests.nn.twins import EXACT, Twin, assert_same, run, twins
+from parity_tests.nn.twins import Twin, assert_same, run, twins
 from parity_tests.ops.pairs import PACKAGES, array
+from parity_tests.tolerances import MODULE
 from torch_reference.ops.dropout import Noise as TorchNoise
 
 D_MODEL, SOURCE_DIM, LENGTH, KEYS, HEADS = 10, 8, 5, 7, {"num_heads": 6, "num_kv_heads": 2, "head_dim": 4}
@@ -60,7 +61,7 @@ def test_known_keys_and_values_serve_as_well_as_their_source(name: str, rng: np.
     for twin in build(name, rng, SOURCE_DIM):
         memory = twin.module.keys_values(twin.tensors(source)[0])
         want = read(twin, x, source)
-        np.testing.assert_allclose(array(memory.keys), want["k"], **EXACT)
+        np.testing.assert_allclose(array(memory.keys), want["k"], **MODULE)
         assert_same(read(twin, x, None, memory=memory), want)
 
 
@@ -87,7 +88,7 @@ def test_cross_attention_is_its_definition(rng: np.random.Generator):
     share = np.exp(0.9 * np.einsum("BTNH,BSNH->BNTS", q, k)) * PADDING[:, None, None, :]
     mixed = np.einsum("BNTS,BSNH->BTNH", share / share.sum(-1, keepdims=True), v).reshape(2, LENGTH, -1)
     want = mixed @ weights["o_proj.weight"].T + weights["o_proj.bias"]
-    np.testing.assert_allclose(got["output"], want, **EXACT)
+    np.testing.assert_allclose(got["output"], want, **MODULE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -97,5 +98,5 @@ def test_dropout_needs_noise(package: str, rng: np.random.Generator):
     twin = twins("nn.attention.cross:CrossAttention", c, D_MODEL, SOURCE_DIM, rng=rng)[PACKAGES.index(package)]
     noise = Noise(jax.random.key(1)) if package == "jax_transformer" else TorchNoise(torch.tensor(1))
     plain, dropped = read(twin, x, source), read(twin, x, source, noise=noise)
-    np.testing.assert_allclose(dropped["probabilities"], plain["probabilities"], **EXACT)
+    np.testing.assert_allclose(dropped["probabilities"], plain["probabilities"], **MODULE)
     assert np.abs(dropped["mixed"] - plain["mixed"]).max() > 0.1

@@ -7,8 +7,9 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3
 from transformers.models.deepseek_v3.configuration_deepseek_v3 import DeepseekV3Config
 
 from jax_transformer import config
-from parity_tests.nn.twins import EXACT, run, twins
+from parity_tests.nn.twins import run, twins
 from parity_tests.ops.pairs import array
+from parity_tests.tolerances import FLOAT32_MODULE, MODULE
 
 D_MODEL, LENGTH = 10, 7
 POSITIONS = np.arange(LENGTH)[None, :]
@@ -72,7 +73,7 @@ def test_mla_is_that_of_deepseek(c: config.Mla, rng: np.random.Generator):
     for twin in pair:
         got = run(twin, x, twin.context(POSITIONS, POSITIONS))[0]["output"]
         # Their norms, softmax and angles are float32 whatever the input is.
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=3e-6)
+        np.testing.assert_allclose(got, want, **FLOAT32_MODULE)
 
 
 def test_heads_share_one_rotated_key_beside_their_own(rng: np.random.Generator):
@@ -100,6 +101,6 @@ def test_the_cache_holds_latents_and_one_rotated_key_only(rng: np.random.Generat
         weights = twin.weights
         latents = x @ weights["kv_down_proj.weight"].T
         latents = latents / np.sqrt((latents**2).mean(-1, keepdims=True) + 1e-6) * weights["kv_norm.weight"]
-        np.testing.assert_allclose(held["latents"], latents, **EXACT)
+        np.testing.assert_allclose(held["latents"], latents, **MODULE)
         np.testing.assert_array_equal(held["rope_keys"], values["k"][:, :, 0, 6:])
-        np.testing.assert_allclose(values["v"].reshape(2, LENGTH, -1), latents @ weights["v_up_proj.weight"].T, **EXACT)
+        np.testing.assert_allclose(values["v"].reshape(2, LENGTH, -1), latents @ weights["v_up_proj.weight"].T, **MODULE)

@@ -22,6 +22,7 @@ from jax_transformer.ops.experts.megablox import megablox_experts
 from jax_transformer.ops.mask import causal_mask
 from parity_tests.ops.mixtures import drawn_choices, jax_activate, parameters
 from parity_tests.ops.pairs import array
+from parity_tests.tolerances import KERNEL, MODULE, relative_error
 from torch_reference.nn.context import Context as TorchContext
 from torch_reference.nn.ffn.moe import Moe as TorchMoe
 from torch_reference.nn.params import Maker as TorchMaker
@@ -31,7 +32,6 @@ from torch_reference.ops.mask import causal_mask as torch_causal_mask
 
 D, E, F, ROWS, LENGTH = 6, 8, 5, 2, 7
 RECIPE = (c.Dtype(param="float64", compute="float64", logits="float64"), 0.02, 0.005)
-EXACT = {"rtol": 1e-10, "atol": 1e-12}
 GLU, MLP = c.Glu(hidden_dim=F), c.Mlp(hidden_dim=F, activation="relu2", bias=True)
 CLAMPED = c.ClampedGlu(hidden_dim=F, limit=0.7, bias=True)
 GROUPS = c.ExpertGroups(count=4, kept=2)
@@ -104,11 +104,11 @@ def test_both_packages_and_every_implementation_are_the_same(name: str, segments
         got = outcome(module, x, segments)
         np.testing.assert_array_equal(got[3], want[3])
         for ours, theirs in zip(got[: len(want)], want, strict=True):
-            np.testing.assert_allclose(ours, theirs, **EXACT)
+            np.testing.assert_allclose(ours, theirs, **MODULE)
         for path, gradient in zip(get_params(module), got[len(want) :], strict=True):
             theirs = by_name[path.replace("kernel", "weight")]
             theirs = theirs.swapaxes(-1, -2) if path.endswith("kernel") else theirs
-            np.testing.assert_allclose(gradient, theirs, err_msg=path, **EXACT)
+            np.testing.assert_allclose(gradient, theirs, err_msg=path, **MODULE)
 
 
 @pytest.mark.parametrize("name", MIXTURES)
@@ -177,11 +177,9 @@ LOADS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 """Of 11 tokens, fewer than a tile, and of 150, whose experts meet inside of tiles and of which 0 and 3 have none."""
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2.0**-6)])
+@pytest.mark.parametrize("dtype", KERNEL)
 @pytest.mark.parametrize(("load", "weigh"), [*((load, "output") for load in LOADS), ("dropped", "input")])
-def test_the_kernel_for_tpus_is_the_definition(
-    load: str, weigh: Any, dtype: str, tolerance: float, rng: np.random.Generator, narrow: None
-):
+def test_the_kernel_for_tpus_is_the_definition(load: str, weigh: Any, dtype: str, rng: np.random.Generator, narrow: None):
     experts = Experts(**{name: jnp.asarray(v, dtype) for name, v in parameters(rng, True, True).items()})
     chosen = LOADS[load](rng)
     x, weights = jnp.asarray(rng.normal(size=(len(chosen), 3)), dtype), jnp.asarray(rng.normal(size=chosen.shape), jnp.float32)
@@ -199,7 +197,7 @@ def test_the_kernel_for_tpus_is_the_definition(
     got, want = jax.vjp(kernel, x, weights, experts), jax.vjp(definition, *exact)
     truths = jax.tree.leaves((want[0], want[1](way.astype("float32"))))
     for ours, theirs in zip(jax.tree.leaves((got[0], got[1](way))), truths, strict=True):
-        np.testing.assert_allclose(ours.astype("float32"), theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+        assert relative_error(ours, theirs) <= KERNEL[dtype]
 
 
 def test_the_kernel_for_tpus_is_refused_elsewhere(rng: np.random.Generator):

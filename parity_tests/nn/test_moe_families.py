@@ -14,8 +14,9 @@ from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextSparseMoeBlock
 
 from jax_transformer import config as c
-from parity_tests.nn.test_moe import EXACT, GLU, GROUPS, LENGTH, RECIPE, ROWS, D, E, F
+from parity_tests.nn.test_moe import GLU, GROUPS, LENGTH, RECIPE, ROWS, D, E, F
 from parity_tests.ops.pairs import array
+from parity_tests.tolerances import FLOAT32_MODULE, MODULE
 from torch_reference.nn.context import Context
 from torch_reference.nn.ffn.moe import Moe
 from torch_reference.nn.params import Maker
@@ -92,5 +93,5 @@ def test_a_mixture_is_that_of_its_family(family: str, rng: np.random.Generator):
     want = array(found[0] if isinstance(found, tuple) else found)
     got, _ = mirror(x, Context(causal_mask(LENGTH)))
     # Their routers compute weights in float32.
-    tolerance = EXACT if family == "gpt_oss" else {"rtol": 1e-5, "atol": 1e-5}
+    tolerance = MODULE if family == "gpt_oss" else FLOAT32_MODULE
     np.testing.assert_allclose(array(got), want, **tolerance)

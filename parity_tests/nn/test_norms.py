@@ -20,7 +20,8 @@ from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from jax_transformer import config
 from jax_transformer.nn.norm import build_norm
 from jax_transformer.nn.params import Maker, get_params, param_specs, with_params
-from parity_tests.ops.pairs import EXACT, array
+from parity_tests.ops.pairs import array
+from parity_tests.tolerances import FLOAT32_MODULE, FLOAT32_OPERATION, OPERATION
 from torch_reference.nn.norm import build_norm as build_torch_norm
 from torch_reference.nn.params import Maker as TorchMaker
 
@@ -72,14 +73,14 @@ def test_both_packages_have_the_same_values_and_gradients(c: config.Norm, dims: 
     x, seen = rng.normal(size=(2, 5, 3, 8)), rng.normal(size=(2, 5, 3, 8))
     leaf = torch.tensor(x, requires_grad=True)
     y = theirs(leaf)
-    np.testing.assert_allclose(array(y), np.asarray(ours(jnp.asarray(x))), **EXACT)
+    np.testing.assert_allclose(array(y), np.asarray(ours(jnp.asarray(x))), **OPERATION)
     parameters = dict(theirs.named_parameters())
     own, *rest = torch.autograd.grad((y * torch.tensor(seen)).sum(), (leaf, *parameters.values()))
     loss = jax.grad(lambda params, x: (with_params(ours, params)(x) * seen).sum(), argnums=(0, 1))
     params, inputs = loss(get_params(ours), jnp.asarray(x))
-    np.testing.assert_allclose(own, inputs, **EXACT)
+    np.testing.assert_allclose(own, inputs, **OPERATION)
     for name, gradient in zip(parameters, rest, strict=True):
-        np.testing.assert_allclose(gradient, params[name.replace("weight", "scale")], **EXACT)
+        np.testing.assert_allclose(gradient, params[name.replace("weight", "scale")], **OPERATION)
 
 
 @pytest.mark.parametrize("c", CONFIGS, ids=str)
@@ -93,8 +94,8 @@ def test_a_fresh_norm_multiplies_by_one(c: config.Norm, rng: np.random.Generator
     else:
         divisor = np.sqrt((squares if isinstance(c, config.L2Norm) else squares / 16) + c.eps)
     ours, theirs = modules(c, 16)
-    np.testing.assert_allclose(ours(jnp.asarray(x)), centred / divisor, **EXACT)
-    np.testing.assert_allclose(array(theirs(torch.tensor(x))), centred / divisor, **EXACT)
+    np.testing.assert_allclose(ours(jnp.asarray(x)), centred / divisor, **OPERATION)
+    np.testing.assert_allclose(array(theirs(torch.tensor(x))), centred / divisor, **OPERATION)
 
 
 @pytest.mark.parametrize("c", CONFIGS, ids=str)
@@ -125,7 +126,7 @@ def test_a_head_is_normalised_by_itself_with_weights_of_its_own(c: config.Norm, 
         alone = filled(*modules(c, 8), {name: value.reshape(3, 8)[head] for name, value in state.items()})
         for module, single, as_tensor in zip(both, alone, (jnp.asarray, torch.tensor), strict=True):
             want = array(single(as_tensor(x[:, :, head])))
-            np.testing.assert_allclose(array(module(as_tensor(x)))[:, :, head], want, **EXACT)
+            np.testing.assert_allclose(array(module(as_tensor(x)))[:, :, head], want, **OPERATION)
 
 
 THEIRS: dict[str, tuple[config.Norm, Callable[[], nn.Module]]] = {
@@ -156,7 +157,7 @@ def test_a_norm_is_that_of_its_family(family: str, dtype: config.DtypeName, rng:
         if dtype == "bfloat16":
             np.testing.assert_array_equal(array(module(own)), want)
         else:
-            np.testing.assert_allclose(array(module(own)), want, rtol=2e-6, atol=2e-6)
+            np.testing.assert_allclose(array(module(own)), want, **FLOAT32_MODULE)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_one_is_added_to_a_16_bit_weight_without_rounding(c: config.Norm):
     state = {name: torch.full_like(value, 2.0**-9 if name == "weight" else 0.0) for name, value in theirs.state_dict().items()}
     x = np.array([[-1.0, 1.0]], np.float32)
     for module, own in zip(filled(ours, theirs, state), (jnp.asarray(x), torch.tensor(x)), strict=True):
-        np.testing.assert_allclose(array(module(own)), x * (1 + 2.0**-9), atol=2e-5)
+        np.testing.assert_allclose(array(module(own)), x * (1 + 2.0**-9) / np.sqrt(1 + c.eps), **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize("dims", [16, {"heads": 3, "head_dim": 16}], ids=["width", "heads"])

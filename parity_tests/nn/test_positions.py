@@ -17,12 +17,12 @@ from jax_transformer.nn.position import T5Bias
 from jax_transformer.ops.mask import causal_mask
 from parity_tests.nn.twins import Twin, twins
 from parity_tests.ops.pairs import array, operation
+from parity_tests.tolerances import FLOAT32_ANGLE, FLOAT32_OPERATION, MODULE, OPERATION, SEQUENCE
 from torch_reference.nn.context import Context as TorchContext
 from torch_reference.nn.params import Maker as TorchMaker
 from torch_reference.nn.position import T5Bias as TorchT5Bias
 from torch_reference.ops.mask import causal_mask as torch_causal_mask
 
-EXACT = {"rtol": 1e-13, "atol": 1e-13}
 HEADS, HEAD, ROTARY, ORIGINAL = 3, 16, 12, 48
 SHORT, LONG = (1.0, 1.1, 1.2, 1.5, 2.0, 3.0), (1.0, 1.5, 2.0, 4.0, 6.0, 9.0)
 L0 = {"original_length": ORIGINAL}
@@ -89,7 +89,7 @@ def both(c: config.Rope, x: np.ndarray, segments: np.ndarray | None = None) -> n
     """The rotated ``x``, after checking that both packages have the same."""
     each = twins("nn.position:POSITION:", c, (HEADS, HEAD), rng=np.random.default_rng(0))
     ours, theirs = (rotated(twin, x, segments) for twin in each)
-    np.testing.assert_allclose(theirs, ours, **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
     return ours
 
 
@@ -108,7 +108,7 @@ def released(parameters: dict[str, Any], x: np.ndarray) -> np.ndarray:
 def test_rope_is_that_of_transformers(name: str, length: int, rng: np.random.Generator):
     scaling, parameters = SCALINGS[name]
     x = rng.normal(size=(1, length, HEADS, HEAD))
-    np.testing.assert_allclose(both(rope(scaling), x), released(parameters, x), atol=1e-4)
+    np.testing.assert_allclose(both(rope(scaling), x), released(parameters, x), **FLOAT32_ANGLE)
 
 
 def test_every_scaling_changes_a_long_sequence(rng: np.random.Generator):
@@ -121,14 +121,14 @@ def test_every_scaling_changes_a_long_sequence(rng: np.random.Generator):
 def test_static_ntk_raises_the_base(rng: np.random.Generator):
     x = rng.normal(size=(1, 30, HEADS, HEAD))
     base = 10_000.0 * 4.0 ** (ROTARY / (ROTARY - 2))
-    np.testing.assert_allclose(both(rope(NTK), x), both(rope(None, base=base), x), rtol=1e-10)
+    np.testing.assert_allclose(both(rope(NTK), x), both(rope(None, base=base), x), **MODULE)
 
 
 def test_rope_pairs_dimensions_by_its_layout(rng: np.random.Generator):
     x = rng.normal(size=(1, 9, HEADS, HEAD))
     order = [*range(0, ROTARY, 2), *range(1, ROTARY, 2), *range(ROTARY, HEAD)]
     half, interleaved = both(rope(None), x[..., order]), both(rope(None, "interleaved"), x)
-    np.testing.assert_allclose(half, interleaved[..., order], **EXACT)
+    np.testing.assert_allclose(half, interleaved[..., order], **OPERATION)
 
 
 @pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
@@ -139,7 +139,7 @@ def test_scores_depend_on_the_distance_alone(name: str, layout: str, rng: np.ran
     scores = np.einsum("TNH,SNH->NTS", q, k)
     for distance in (0, 1, 17):
         diagonal = np.diagonal(scores, -distance, 1, 2)
-        np.testing.assert_allclose(diagonal, np.broadcast_to(diagonal[:, :1], diagonal.shape), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(diagonal, np.broadcast_to(diagonal[:, :1], diagonal.shape), **SEQUENCE)
     assert np.abs(scores[:, 20, 3] - scores[:, 20, 20]).max() > 1e-2
 
 
@@ -151,7 +151,7 @@ def test_each_packed_sequence_rotates_by_its_own_length(name: str, rng: np.rando
     assert np.isfinite(packed).all()
     for row, segment in ((0, 1), (0, 2), (1, 1), (1, 2), (2, 1)):
         at = segments[row] == segment
-        np.testing.assert_allclose(packed[row, at], both(rope(ALL[name]), x[row : row + 1, at])[0], **EXACT)
+        np.testing.assert_allclose(packed[row, at], both(rope(ALL[name]), x[row : row + 1, at])[0], **OPERATION)
     assert np.abs(packed[1, :20] - both(rope(ALL[name]), x[1:2])[0, :20]).max() > 0.1
 
 
@@ -190,7 +190,7 @@ def test_alibi_subtracts_the_slope_for_every_token_between(dtype: str, rng: np.r
     np.testing.assert_array_equal(theirs, ours)
     assert ours.dtype == theirs.dtype == (np.float32 if dtype == "bfloat16" else np.float64)
     assert ours.shape == (2, 4, 7, 7)
-    np.testing.assert_allclose(ours[0, :, 5, 3], -2 * 2.0 ** (-6.0 * np.arange(1, 5) / 4), rtol=1e-6)
+    np.testing.assert_allclose(ours[0, :, 5, 3], -2 * 2.0 ** (-6.0 * np.arange(1, 5) / 4), **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -12,10 +12,8 @@ import torch
 from jax_transformer import config
 from jax_transformer.nn.params import Maker, get_params, param_specs, with_params
 from parity_tests.ops.pairs import PACKAGES, array, tensor
+from parity_tests.tolerances import MODULE
 from torch_reference.nn.params import Maker as TorchMaker
-
-EXACT = {"rtol": 1e-10, "atol": 1e-12}
-"""Two ways of rounding the same float64 computation, a whole module long."""
 
 EXPLICIT_CASTS = {"xla_allow_excess_precision": False}
 """Without it XLA may leave out a cast down and up again."""
@@ -108,7 +106,7 @@ def assert_same(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], *
     assert list(got) == list(want)
     for name, value in want.items():
         assert got[name].dtype == value.dtype, name
-        np.testing.assert_allclose(got[name], value, err_msg=name, **(tolerance or EXACT))
+        np.testing.assert_allclose(got[name], value, err_msg=name, **(tolerance or MODULE))
 
 
 def run(twin: Twin, x: np.ndarray, context: Any, **options: Any) -> tuple[dict[str, np.ndarray], Any]:

@@ -11,7 +11,7 @@ import torch
 
 from jax_transformer.ops.experts.dense import Experts
 from parity_tests.ops.pairs import array, operation
-from parity_tests.ops.sequences import CLOSE
+from parity_tests.tolerances import SEQUENCE
 
 E, D, F = 5, 3, 7
 
@@ -70,10 +70,10 @@ def torch_outcome(form: Form, x: np.ndarray, weights: np.ndarray, experts: dict[
 
 def assert_same(got: Outcome, want: Outcome):
     assert got.gradients.keys() == want.gradients.keys()
-    np.testing.assert_allclose(got.outputs, want.outputs, **CLOSE)
+    np.testing.assert_allclose(got.outputs, want.outputs, **SEQUENCE)
     for name, gradient in want.gradients.items():
         assert gradient.dtype == np.float64
-        np.testing.assert_allclose(got.gradients[name], gradient, err_msg=name, **CLOSE)
+        np.testing.assert_allclose(got.gradients[name], gradient, err_msg=name, **SEQUENCE)
 
 
 def drawn_choices(rng: np.random.Generator, n: int, k: int, num_experts: int = E) -> np.ndarray:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-EXACT = {"rtol": 1e-12, "atol": 1e-13}
-"""Two ways of rounding the same float64 computation."""
+from parity_tests.tolerances import OPERATION
 
 PACKAGES = ("jax_transformer", "torch_reference")
 
@@ -45,5 +44,5 @@ def agreed(path: str, *arguments: Any, **options: Any) -> np.ndarray:
     """The result, after checking that both packages have the same in float64."""
     ours, theirs = (call(package, path, *arguments, **options) for package in PACKAGES)
     assert ours.dtype == theirs.dtype
-    np.testing.assert_allclose(theirs, ours, **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
     return ours

@@ -7,9 +7,7 @@ import numpy as np
 import torch
 
 from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
-
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
-"""Two ways of computing the same thing in float64."""
+from parity_tests.tolerances import SEQUENCE
 
 LENGTHS = [(1, 64), (3, 64), (13, 4), (65, 64), (130, 64)]
 """Tokens, and tokens of a chunk: none, one and several chunks, whose last is never full."""
@@ -80,7 +78,7 @@ def assert_close(got: Results, want: Results):
     """Outputs and gradients are equal, and the gradients are of something."""
     for mine, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert mine.dtype == other.dtype == np.float64
-        np.testing.assert_allclose(mine, other, **CLOSE)
+        np.testing.assert_allclose(mine, other, **SEQUENCE)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(want))
     assert any(x.any() for x in want.gradients)
 

@@ -12,7 +12,8 @@ from transformers.activations import ACT2FN, XIELUActivation
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 
 from jax_transformer.config import Activation
-from parity_tests.ops.pairs import EXACT, PACKAGES, agreed, array, call, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, agreed, array, call, operation, tensor
+from parity_tests.tolerances import OPERATION
 
 X = np.concatenate([np.linspace(-12, 12, 97), [-1e3, -1e-5, -1e-9, 0.0, 1e-9, 1e3]])
 
@@ -72,14 +73,14 @@ def test_the_table_has_all_that_the_config_names_but_the_one_with_parameters(pac
 @pytest.mark.parametrize("name", PURE)
 def test_both_packages_compute_what_transformers_does(name: str):
     ours, theirs = values("jax_transformer", name), values("torch_reference", name)
-    np.testing.assert_allclose(theirs, ours, **EXACT)
-    np.testing.assert_allclose(ours, ACT2FN[TRANSFORMERS[name]](torch.tensor(X)).numpy(), **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
+    np.testing.assert_allclose(ours, ACT2FN[TRANSFORMERS[name]](torch.tensor(X)).numpy(), **OPERATION)
 
 
 @pytest.mark.parametrize("name", PURE)
 def test_both_packages_have_the_same_slopes(name: str):
     ours, theirs = (gradients(package, operation(package, "activation.ACTIVATION")[name], X)[0] for package in PACKAGES)
-    np.testing.assert_allclose(theirs, ours, **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -101,8 +102,8 @@ def test_xielu_is_its_formula_and_that_of_transformers():
     a, b = np.log1p(np.exp(ALPHAS[0])), 0.5 + np.log1p(np.exp(ALPHAS[1]))
     want = np.where(X > 0, a * X**2, b * (np.expm1(np.minimum(X, -1e-6)) - X)) + 0.5 * X
     got = agreed("activation.xielu", X, *ALPHAS)
-    np.testing.assert_allclose(got, want, **EXACT)
-    np.testing.assert_allclose(got, official_xielu(torch.float64)(torch.tensor(X)).detach().numpy(), **EXACT)
+    np.testing.assert_allclose(got, want, **OPERATION)
+    np.testing.assert_allclose(got, official_xielu(torch.float64)(torch.tensor(X)).detach().numpy(), **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -113,7 +114,7 @@ def test_gradients_of_xielu_are_finite_and_those_of_transformers(package: str):
     got = gradients(package, operation(package, "activation.xielu"), X, *ALPHAS)
     for ours, theirs in zip(got, want, strict=True):
         assert np.isfinite(ours).all()
-        np.testing.assert_allclose(ours, theirs.numpy(), **EXACT)
+        np.testing.assert_allclose(ours, theirs.numpy(), **OPERATION)
 
 
 def test_xielu_in_16_bits_is_rounded_once():
@@ -130,8 +131,8 @@ def test_the_clamped_swiglu_is_its_formula_and_that_of_gpt_oss(rng: np.random.Ge
     assert max(gate.min(), up.min()) < -LIMIT
     assert min(gate.max(), up.max()) > LIMIT
     got = agreed("activation.clamped_swiglu", gate, up, LIMIT, ALPHA)
-    np.testing.assert_allclose(got, g / (1 + np.exp(-ALPHA * g)) * (u + 1), **EXACT)
-    np.testing.assert_allclose(got, gpt_oss(torch.tensor(gate), torch.tensor(up)).numpy(), **EXACT)
+    np.testing.assert_allclose(got, g / (1 + np.exp(-ALPHA * g)) * (u + 1), **OPERATION)
+    np.testing.assert_allclose(got, gpt_oss(torch.tensor(gate), torch.tensor(up)).numpy(), **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -139,7 +140,7 @@ def test_gradients_of_the_clamped_swiglu_are_those_of_gpt_oss_at_the_limit_too(p
     gate, up = (grid.ravel() for grid in np.meshgrid([-8.0, -7.0, 0.0, 1.5, 7.0, 8.0], [-8.0, -7.0, 0.0, 1.5, 7.0, 8.0]))
     want = gradients("torch_reference", gpt_oss, gate, up)
     for ours, theirs in zip(gradients(package, clamped(package), gate, up), want, strict=True):
-        np.testing.assert_allclose(ours, theirs, **EXACT)
+        np.testing.assert_allclose(ours, theirs, **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

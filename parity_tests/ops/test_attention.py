@@ -13,7 +13,8 @@ from transformers.models.gpt_oss import modeling_gpt_oss
 
 from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.dropout import Noise
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
+from parity_tests.tolerances import FLOAT32_ANGLE, FLOAT32_MODULE, HALF_BFLOAT16, OPERATION
 from torch_reference.ops.attention.reference import softmax_attention as torch_softmax_attention
 from torch_reference.ops.dropout import Noise as TorchNoise
 
@@ -52,7 +53,7 @@ def same(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     ours, theirs = (attend(package, *arguments, **options) for package in PACKAGES)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.dtype == other.dtype == np.float64
-        np.testing.assert_allclose(other, mine, **EXACT)
+        np.testing.assert_allclose(other, mine, **OPERATION)
     return ours
 
 
@@ -79,7 +80,7 @@ def test_attention_is_its_definition(names: tuple[str, ...], rng: np.random.Gene
     options = {name: value for name, value in extras(rng).items() if name in names}
     got, want = same(q, k, v, allowed, SCALE, **options), by_definition(q, k, v, allowed, **options)
     for mine, definition in zip(got, want, strict=True):
-        np.testing.assert_allclose(mine, definition, **EXACT)
+        np.testing.assert_allclose(mine, definition, **OPERATION)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 3])
@@ -89,7 +90,7 @@ def test_a_group_of_query_heads_reads_one_repeated_key_value_head(kv_heads: int,
     repeated = (np.repeat(x, 6 // kv_heads, axis=2) for x in (k, v))
     got, want = same(q, k, v, allowed, SCALE), same(q, *repeated, allowed, SCALE)
     for grouped, whole in zip(got, want, strict=True):
-        np.testing.assert_allclose(grouped, whole, **EXACT)
+        np.testing.assert_allclose(grouped, whole, **OPERATION)
 
 
 @pytest.mark.parametrize("name", ["plain", "extras"])
@@ -112,7 +113,7 @@ def test_a_query_that_sees_nothing_gives_zeros_and_finite_gradients(name: str, r
     torch_softmax_attention(*inputs, torch.tensor(allowed), SCALE, **tensors)[0].sum().backward()
     gradients = ours(q, k, v)
     for gradient, x in zip(gradients, inputs, strict=True):
-        np.testing.assert_allclose(x.grad.numpy(), gradient, **EXACT)
+        np.testing.assert_allclose(x.grad.numpy(), gradient, **OPERATION)
     assert not np.asarray(gradients[0])[1, 2].any()
 
 
@@ -132,8 +133,8 @@ def test_a_sink_takes_its_share_and_leaves_ratios_alone(rng: np.random.Generator
     kept = with_sinks.sum(-1, keepdims=True)
     assert (kept < 1).all()
     assert (kept > 0).all()
-    np.testing.assert_allclose(with_sinks, plain * kept, **EXACT)
-    np.testing.assert_allclose(same(q, k, v, allowed, SCALE, sinks=np.full(6, -1e30))[1], plain, **EXACT)
+    np.testing.assert_allclose(with_sinks, plain * kept, **OPERATION)
+    np.testing.assert_allclose(same(q, k, v, allowed, SCALE, sinks=np.full(6, -1e30))[1], plain, **OPERATION)
 
 
 @pytest.mark.parametrize("sinks", [None, np.full(1, 3.0)])
@@ -151,7 +152,7 @@ def test_bfloat16_scores_are_added_up_in_float32(package: str):
     k = np.array([[256.0, 0.0], [256.0, 1.0]]).reshape(1, 2, 1, 2)
     v = np.array([[0.0, 0.0], [1.0, 1.0]]).reshape(1, 2, 1, 2)
     out, probabilities = attend(package, q, k, v, np.ones((1, 1, 2), bool), 1.0, dtype="bfloat16")
-    np.testing.assert_allclose(out, np.full((1, 1, 1, 2), 1 / (1 + np.exp(-1))), rtol=2**-8)
+    np.testing.assert_allclose(out, np.full((1, 1, 1, 2), 1 / (1 + np.exp(-1))), rtol=HALF_BFLOAT16)
     assert probabilities.dtype == np.float32
 
 
@@ -178,7 +179,7 @@ def test_softcap_and_sinks_are_those_of_transformers(family: str, rng: np.random
     given = {"softcap": options["softcap"]} if family == "gemma2" else {}
     want = file.eager_attention_forward(module, *heads_first, additive, scaling=SCALE, **given)
     # Gemma's softmax is float32 whatever its input is.
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if family == "gemma2" else EXACT
+    tolerance = FLOAT32_MODULE if family == "gemma2" else OPERATION
     for mine, other in zip(same(q, k, v, allowed, SCALE, **options), want, strict=True):
         np.testing.assert_allclose(mine, other.numpy(), **tolerance)
 
@@ -191,7 +192,7 @@ def test_complex_rotation_multiplies_by_a_phase(rng: np.random.Generator):
     for package in PACKAGES:
         arguments = (tensor(package, value) for value in (re, im, positions))
         got_re, got_im = operation(package, "complex_rotation.rotate_complex")(*arguments, frequencies)
-        np.testing.assert_allclose(array(got_re) + 1j * array(got_im), want, **EXACT)
+        np.testing.assert_allclose(array(got_re) + 1j * array(got_im), want, **OPERATION)
 
 
 def agreed_frequencies(base: float, head_dim: int) -> np.ndarray:
@@ -199,7 +200,7 @@ def agreed_frequencies(base: float, head_dim: int) -> np.ndarray:
     half = base ** (-2 * np.arange(head_dim // 2) / head_dim)
     for package in PACKAGES:
         got = operation(package, "complex_rotation.complex_frequencies")(base, head_dim)
-        np.testing.assert_allclose(got, np.concatenate([half, half]), **EXACT)
+        np.testing.assert_allclose(got, np.concatenate([half, half]), **OPERATION)
     return np.concatenate([half, half])
 
 
@@ -210,5 +211,5 @@ def test_complex_angles_are_float32_in_bfloat16(package: str):
     arguments = (tensor(package, value, "bfloat16") for value in (re, im))
     positions, frequencies = tensor(package, np.array([[257]])), np.full(2, 2 * np.pi / 4)
     got_re, got_im = operation(package, "complex_rotation.rotate_complex")(*arguments, positions, frequencies)
-    np.testing.assert_allclose(array(got_re), 0.0, atol=1e-3)
-    np.testing.assert_allclose(array(got_im), 1.0, atol=1e-3)
+    np.testing.assert_allclose(array(got_re), 0.0, **FLOAT32_ANGLE)
+    np.testing.assert_allclose(array(got_im), 1.0, **FLOAT32_ANGLE)

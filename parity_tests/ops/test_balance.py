@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, agreed, array, call, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, agreed, array, call, operation, tensor
+from parity_tests.tolerances import FLOAT32_OPERATION, OPERATION
 
 E, K = 5, 3
 SHAPE = (2, 7)
@@ -28,7 +29,7 @@ def both(name: str, *arguments: Any, real: np.ndarray | None = None) -> np.ndarr
     options = [{} if real is None else {"real": tensor(package, real)} for package in PACKAGES]
     ours, theirs = (call(package, f"balance.{name}", *arguments, **o) for package, o in zip(PACKAGES, options, strict=True))
     assert ours.dtype.kind == theirs.dtype.kind
-    np.testing.assert_allclose(theirs, ours, **(EXACT if ours.dtype == np.float64 else {"rtol": 1e-6}))
+    np.testing.assert_allclose(theirs, ours, **(OPERATION if ours.dtype == np.float64 else FLOAT32_OPERATION))
     return ours
 
 
@@ -39,9 +40,9 @@ def test_the_balance_term_is_load_times_probability(real: np.ndarray | None, rng
     counts = np.bincount(experts[counted].reshape(-1), minlength=E)
     np.testing.assert_array_equal(both("expert_counts", experts, E, real=real), counts)
     load = counts / (K * counted.sum())
-    np.testing.assert_allclose(both("expert_load", counts), load, rtol=1e-6)
+    np.testing.assert_allclose(both("expert_load", counts), load, **FLOAT32_OPERATION)
     want = E * (load * scores[counted].mean(0)).sum()
-    np.testing.assert_allclose(both("load_balance", counts, scores, real=real), want, **EXACT)
+    np.testing.assert_allclose(both("load_balance", counts, scores, real=real), want, **OPERATION)
 
 
 @pytest.mark.parametrize("real", [None, REAL])
@@ -50,15 +51,15 @@ def test_that_of_transformers_is_k_times_as_much(real: np.ndarray | None, rng: n
     mask = None if real is None else torch.tensor(real, dtype=torch.float32)
     want = load_balancing_loss_func((torch.tensor(logits, dtype=torch.float32).reshape(-1, E),), E, K, mask)
     counts = both("expert_counts", experts, E, real=real)
-    np.testing.assert_allclose(K * both("load_balance", counts, scores, real=real), want, rtol=1e-6)
+    np.testing.assert_allclose(K * both("load_balance", counts, scores, real=real), want, **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_it_is_1_where_all_experts_are_equally_busy(k: int):
     experts = (np.arange(E)[:, None] + np.arange(k)) % E
     counts = both("expert_counts", experts, E)
-    np.testing.assert_allclose(both("load_balance", counts, np.full((E, E), 1 / E)), 1, **EXACT)
-    np.testing.assert_allclose(both("expert_load", counts), 1 / E, rtol=1e-6)
+    np.testing.assert_allclose(both("load_balance", counts, np.full((E, E), 1 / E)), 1, **OPERATION)
+    np.testing.assert_allclose(both("expert_load", counts), 1 / E, **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize("real", [None, REAL])
@@ -66,7 +67,7 @@ def test_the_z_term_is_the_mean_square_of_logsumexp(real: np.ndarray | None, rng
     logits = drawn(rng)[0]
     counted = np.ones(SHAPE, bool) if real is None else real
     want = (np.log(np.exp(logits).sum(-1)) ** 2)[counted].mean()
-    np.testing.assert_allclose(both("router_z", logits, real=real), want, **EXACT)
+    np.testing.assert_allclose(both("router_z", logits, real=real), want, **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -111,7 +112,7 @@ def test_16_bit_terms_are_computed_in_float32(package: str, rng: np.random.Gener
         rounded = tensor(package, x, "bfloat16")
         got, want = (function(*before, value) for value in (rounded, tensor(package, array(rounded).astype(np.float64))))
         assert got.dtype == tensor(package, x, "float32").dtype
-        np.testing.assert_allclose(array(got), array(want), rtol=1e-6)
+        np.testing.assert_allclose(array(got), array(want), **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_16_bit_terms_are_computed_in_float32(package: str, rng: np.random.Gener
 def test_the_bias_rises_where_there_is_less_than_the_mean(counts: list[int], change: list[int]):
     bias = np.array([0.5, -0.25, 0.0, 1.0])
     got = agreed("balance.balanced_bias", bias, np.array(counts), 0.01)
-    np.testing.assert_allclose(got, bias + 0.01 * np.array(change), **EXACT)
+    np.testing.assert_allclose(got, bias + 0.01 * np.array(change), **OPERATION)
 
 
 def test_a_balanced_bias_stands_still_at_any_number_of_tokens():

@@ -14,9 +14,9 @@ from jax_transformer.ops.mask import Mask, bidirectional_mask, causal_mask, cros
 from jax_transformer.ops.position_bias import BucketFunction, OffsetBias, SlopeFunction
 from parity_tests.jaxprs import largest_array
 from parity_tests.ops.packing import packed
+from parity_tests.tolerances import HALF_BFLOAT16, KERNEL, SEQUENCE, relative_error
 
 SCALE, BLOCK, HEADS = 0.37, 16, 6
-CLOSE = {"rtol": 1e-10, "atol": 1e-11}
 
 
 def slopes(rng: np.random.Generator) -> OffsetBias:
@@ -79,7 +79,7 @@ def assert_defined(
 
     want, got = (results(attend, given, (sinks, bias)) for attend in (definition, blocks))
     for mine, other in zip(got, want, strict=True):
-        np.testing.assert_allclose(mine, other, **CLOSE)
+        np.testing.assert_allclose(mine, other, **SEQUENCE)
 
 
 @pytest.mark.parametrize("length", [1, 16, 37, 67])
@@ -194,11 +194,11 @@ def test_layers_may_be_scanned_and_recomputed(rng: np.random.Generator):
 
     want = jax.grad(lambda q: loss(lambda *x: softmax_attention(*x, mask.allowed(), SCALE)[0], q))(q)
     got = jax.grad(lambda q: loss(lambda *x: blockwise_attention(*x, mask, SCALE, block=BLOCK), q))(q)
-    np.testing.assert_allclose(got, want, **CLOSE)
+    np.testing.assert_allclose(got, want, **SEQUENCE)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 2**-7), ("float32", 2e-6)])
-def test_narrow_types_stay_near_the_definition(dtype: str, tolerance: float, rng: np.random.Generator):
+@pytest.mark.parametrize("dtype", KERNEL)
+def test_narrow_types_stay_near_the_definition(dtype: str, rng: np.random.Generator):
     given = [x.astype(dtype) for x in inputs(rng, 150)]
     mask = causal_mask(150)
     attend = lambda given, _: blockwise_attention(*given, mask, SCALE, block=BLOCK)  # noqa: E731
@@ -208,7 +208,7 @@ def test_narrow_types_stay_near_the_definition(dtype: str, tolerance: float, rng
     got = results(attend, given, ())
     for mine, want in zip(got, exact, strict=True):
         assert mine.dtype == np.asarray(given[0]).dtype
-        assert np.abs(mine.astype(np.float64) - want).max() < tolerance * np.abs(want).max()
+        assert relative_error(mine, want) <= KERNEL[dtype]
 
 
 def test_bfloat16_is_added_up_in_float32():
@@ -219,7 +219,7 @@ def test_bfloat16_is_added_up_in_float32():
 
     # Scores 256 and 257: in bfloat16 both are 256, and the two keys would share the query evenly.
     mixed, _ = attend(np.ones((1, 2)), np.array([[256.0, 0.0], [256.0, 1.0]]), np.array([[0.0], [1.0]]))
-    np.testing.assert_allclose(float(mixed[0, 0, 0, 0]), 1 / (1 + np.exp(-1)), rtol=2**-8)
+    np.testing.assert_allclose(float(mixed[0, 0, 0, 0]), 1 / (1 + np.exp(-1)), rtol=HALF_BFLOAT16)
     # Above 256, adding 1 changes no bfloat16.
     mixed, _ = attend(np.ones((1, 2)), np.zeros((300, 2)), np.ones((300, 1)))
     assert float(mixed[0, 0, 0, 0]) == 1.0

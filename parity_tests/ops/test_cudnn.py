@@ -14,6 +14,7 @@ from jax_transformer.ops.attention.cudnn import cudnn_attention
 from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.mask import bidirectional_mask, causal_mask
 from parity_tests.ops.packing import packed
+from parity_tests.tolerances import CUDNN, FLOAT32_GRADIENT, FLOAT32_MODULE
 
 SCALE, LENGTH = 0.37, 48
 SIGHTS = [{}, {"window": 1}, {"window": 9}, {"window": 9, "sink_tokens": 2}]
@@ -31,9 +32,9 @@ def test_the_arguments_are_those_of_the_definition(build: Callable, several: boo
     given = inputs(rng, "float32")
     got, pull = jax.vjp(lambda *x: cudnn_attention(*x, mask, SCALE, **sight, backend="xla"), *given)
     want, defined = jax.vjp(lambda *x: softmax_attention(*x, mask.allowed(**sight), SCALE)[0], *given)
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(got, want, **FLOAT32_MODULE)
     for mine, other in zip(pull(jnp.cos(got)), defined(jnp.cos(got)), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(mine, other, **FLOAT32_GRADIENT)
 
 
 @pytest.mark.parametrize(("window", "said"), [(None, None), (9, (8, 0))])
@@ -68,6 +69,6 @@ def test_cudnn_computes_the_definition(several: bool, rng: np.random.Generator):
     given = inputs(rng, "bfloat16")
     got, pull = jax.vjp(lambda *x: cudnn_attention(*x, mask, SCALE, window=9), *given)
     want, defined = jax.vjp(lambda *x: softmax_attention(*x, mask.allowed(9), SCALE)[0], *given)
-    np.testing.assert_allclose(np.float32(got), np.float32(want), rtol=2e-2, atol=2e-2)
+    np.testing.assert_allclose(np.float32(got), np.float32(want), **CUDNN)
     for mine, other in zip(pull(jnp.cos(want)), defined(jnp.cos(want)), strict=True):
-        np.testing.assert_allclose(np.float32(mine), np.float32(other), rtol=3e-2, atol=3e-2)
+        np.testing.assert_allclose(np.float32(mine), np.float32(other), **CUDNN)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers.models.qwen3_next import modeling_qwen3_next
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, call
+from parity_tests.ops.pairs import PACKAGES, call
 from parity_tests.ops.sequences import LENGTHS, agreed_results, assert_close, cut, packed, results, run
+from parity_tests.tolerances import FLOAT32_MODULE, FLOAT32_OPERATION, HALF_BFLOAT16, KERNEL, OPERATION, relative_error
 
 RECURRENT = "delta_rule.recurrent.recurrent_delta_rule"
 CHUNKED = "delta_rule.chunked.chunked_delta_rule"
@@ -49,7 +50,7 @@ def test_the_recurrence_is_the_definition(length: int, rng: np.random.Generator)
     arrays, segments = draw(rng, length) | {"state": draw_state(rng)}, packed(length)
     got, want = agreed_results(RECURRENT, arrays, segments=segments).outputs, by_definition(arrays, segments)
     for mine, definition in zip(got, want, strict=True):
-        np.testing.assert_allclose(mine, definition, **EXACT)
+        np.testing.assert_allclose(mine, definition, **OPERATION)
 
 
 @pytest.mark.parametrize(("length", "chunk"), LENGTHS)
@@ -74,8 +75,8 @@ def test_a_text_in_pieces_is_the_whole_text(path: str, package: str, rng: np.ran
             piece, after = run(package, path, given, segments=segments[:, start:end])
             pieces.append(piece)
             start, state = end, {"state": after}
-        np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, **EXACT)
-        np.testing.assert_allclose(state["state"], last, **EXACT)
+        np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, **OPERATION)
+        np.testing.assert_allclose(state["state"], last, **OPERATION)
 
 
 @pytest.mark.parametrize("path", [CHUNKED, RECURRENT])
@@ -96,8 +97,8 @@ def test_packed_segments_are_texts_of_their_own(package: str, rng: np.random.Gen
     out, state = run(package, CHUNKED, arrays, segments=segments, chunk=4)
     for part in (slice(0, 5), slice(7, 13)):
         alone, after = run(package, CHUNKED, cut(arrays, part), chunk=4)
-        np.testing.assert_allclose(out[:, part], alone, **EXACT)
-    np.testing.assert_allclose(state, after, **EXACT)
+        np.testing.assert_allclose(out[:, part], alone, **OPERATION)
+    np.testing.assert_allclose(state, after, **OPERATION)
 
 
 def mixed_decays(rng: np.random.Generator, shape: tuple[int, ...], strong: float) -> np.ndarray:
@@ -115,7 +116,7 @@ def test_float32_keeps_its_digits_at_any_decay(decay: Any, path: str, package: s
     arrays = arrays | {"log_decay": given.astype(np.float32).astype(float), "beta": arrays["beta"] / 2}
     for mine, exact in zip(run(package, path, arrays, dtype="float32"), run(package, RECURRENT, arrays), strict=True):
         assert mine.dtype == np.float32
-        np.testing.assert_allclose(mine, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
+        assert relative_error(mine, exact) <= KERNEL["float32"]
 
 
 @pytest.mark.parametrize("strong", [-50.0, -5e4, -np.inf])
@@ -131,7 +132,7 @@ def test_one_key_over_and_over_is_solved_accurately(package: str):
     ones = np.ones((1, 64, 1, 1))
     arrays = {"q": ones, "k": ones, "v": np.arange(64.0).reshape(1, 64, 1, 1), "log_decay": 0 * ones[..., 0]}
     out, _ = run(package, CHUNKED, arrays | {"beta": ones[..., 0]}, dtype="float32")
-    np.testing.assert_allclose(out, arrays["v"], rtol=1e-6)
+    np.testing.assert_allclose(out, arrays["v"], **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -146,7 +147,7 @@ def test_it_is_that_of_qwen3_next(path: str, package: str, rng: np.random.Genera
     options = {"initial_state": state, "output_final_state": True, "use_qk_l2norm_in_kernel": True}
     for name in ("torch_recurrent_gated_delta_rule", "torch_chunk_gated_delta_rule"):
         for mine, other in zip(got, getattr(modeling_qwen3_next, name)(*given, **options), strict=True):
-            np.testing.assert_allclose(mine, other.numpy(), rtol=1e-5, atol=3e-6)
+            np.testing.assert_allclose(mine, other.numpy(), **FLOAT32_MODULE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -157,5 +158,5 @@ def test_bfloat16_is_added_up_in_float32(path: str, package: str):
     arrays = {"q": np.ones((1, length, 1, 1)), "k": np.ones((1, length, 1, 1)), "log_decay": np.zeros((1, length, 1))}
     values = {"v": np.array([1.0, 2, 2, 2, 2]).reshape(1, length, 1, 1), "beta": np.array([[[1.0]] + [[2.0**-9]] * 4])}
     out, state = run(package, path, arrays | values, dtype="bfloat16")
-    np.testing.assert_allclose(state.item(), 2 - (1 - 2.0**-9) ** 4, rtol=1e-6)
-    np.testing.assert_allclose(out[0, -1, 0, 0], state.item(), rtol=2**-8)
+    np.testing.assert_allclose(state.item(), 2 - (1 - 2.0**-9) ** 4, **FLOAT32_OPERATION)
+    np.testing.assert_allclose(out[0, -1, 0, 0], state.item(), rtol=HALF_BFLOAT16)

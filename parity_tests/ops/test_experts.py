@@ -24,8 +24,8 @@ from parity_tests.ops.mixtures import (
     torch_activate,
     torch_outcome,
 )
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
-from parity_tests.ops.sequences import CLOSE
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
+from parity_tests.tolerances import OPERATION, SEQUENCE
 
 
 @pytest.mark.parametrize(("gated", "biased"), KINDS)
@@ -39,7 +39,7 @@ def test_the_definition_is_a_weighted_sum_over_all_experts(gated: bool, biased: 
     ours = outcome(lambda x, w, p, _: dense_experts(x, w, p, jax_activate), x, weights, p, np.zeros(0))
     dense = operation("torch_reference", "experts.dense.dense_experts")
     theirs = torch_outcome(lambda x, w, p: dense(x, w, p, torch_activate), x, weights, p)
-    np.testing.assert_allclose(ours.outputs, want, **EXACT)
+    np.testing.assert_allclose(ours.outputs, want, **OPERATION)
     assert_same(theirs, ours)
 
 
@@ -54,7 +54,7 @@ def test_weighed_inputs_go_through_the_experts_whose_weight_is_not_zero(gated: b
     ours = outcome(lambda x, w, p, _: dense_experts(x, w, p, jax_activate, weigh="input"), x, weights, p, np.zeros(0))
     dense = operation("torch_reference", "experts.dense.dense_experts")
     theirs = torch_outcome(lambda x, w, p: dense(x, w, p, torch_activate, weigh="input"), x, weights, p)
-    np.testing.assert_allclose(ours.outputs, want, **EXACT)
+    np.testing.assert_allclose(ours.outputs, want, **OPERATION)
     assert_same(theirs, ours)
     assert (ours.gradients["weights"] != 0).any()
 
@@ -97,7 +97,7 @@ def test_experts_are_those_of_transformers(package: str, rng: np.random.Generato
         combine = operation(package, "experts.dense.token_choice_weights")(tensor(package, chosen), tensor(package, weights), E)
         experts = operation(package, "experts.dense.Experts")(**{name: tensor(package, v) for name, v in given.items()})
         got = operation(package, "experts.dense.dense_experts")(tensor(package, x), combine, experts, function)
-        np.testing.assert_allclose(array(got), array(want), **CLOSE)
+        np.testing.assert_allclose(array(got), array(want), **SEQUENCE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

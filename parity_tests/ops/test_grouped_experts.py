@@ -13,7 +13,7 @@ from jax_transformer.ops.experts.grouped import chosen_tokens, grouped_experts
 from jax_transformer.ops.experts.layout import MOST_BLOCKS
 from parity_tests.ops.mixtures import KINDS, D, E, F, Form, assert_same, drawn_choices, jax_activate, outcome, parameters
 from parity_tests.ops.pairs import array
-from parity_tests.ops.sequences import CLOSE
+from parity_tests.tolerances import SEQUENCE
 
 
 def by_token(x: Any, weights: Any, experts: Experts, chosen: Any, weigh: Weigh = "output") -> Any:
@@ -168,4 +168,4 @@ def test_layers_may_be_scanned_and_recomputed(rng: np.random.Generator):
 
     got, want = (jax.jit(jax.grad(function))(stacked) for function in (scanned, one_by_one))
     for mine, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(mine, other, **CLOSE)
+        np.testing.assert_allclose(mine, other, **SEQUENCE)

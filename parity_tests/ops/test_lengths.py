@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from parity_tests.ops.pairs import array, operation
-from parity_tests.ops.sequences import CLOSE
+from parity_tests.tolerances import SEQUENCE
 
 LONGEST, ROWS = 300, 20
 """Tokens of the longest row, and rows that are computed at once."""
@@ -113,7 +113,7 @@ def assert_defined(truth: Truth, length: int, got: list[np.ndarray]):
     for n, (mine, want) in enumerate(zip(got, truth.want[length - 1], strict=True)):
         assert mine.dtype == np.float64
         assert not want[:, length:].any()
-        np.testing.assert_allclose(mine, want[:, : mine.shape[1]], err_msg=f"result {n} of {length} tokens", **CLOSE)
+        np.testing.assert_allclose(mine, want[:, : mine.shape[1]], err_msg=f"result {n} of {length} tokens", **SEQUENCE)
 
 
 each = partial(pytest.mark.parametrize, "truth", indirect=True, scope="module")

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from jax_transformer.ops import mask
-from parity_tests.ops.pairs import EXACT, PACKAGES, agreed, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, agreed, array, operation, tensor
 from parity_tests.ops.sequences import LENGTHS, agreed_results, assert_close, cut, packed, results, run
+from parity_tests.tolerances import FLOAT32_OPERATION, OPERATION
 
 DEFINITION = "linear_attention.reference.linear_attention"
 RECURRENT = "linear_attention.recurrent.recurrent_linear_attention"
@@ -42,7 +43,7 @@ def test_the_definition_is_a_weighted_mean(causal: bool, rng: np.random.Generato
         keys = [s for s in range(9) if segments[b, s] == segments[b, t] != 0 and (s <= t or not causal)]
         assert keys == list(np.flatnonzero(seen[b, t]))
         weights = phi_k[b, keys, n // 3] @ phi_q[b, t, n]
-        np.testing.assert_allclose(got[b, t, n], weights @ arrays["v"][b, keys, n // 3] / (weights.sum() + 0.1), **EXACT)
+        np.testing.assert_allclose(got[b, t, n], weights @ arrays["v"][b, keys, n // 3] / (weights.sum() + 0.1), **OPERATION)
 
 
 @pytest.mark.parametrize(("length", "chunk"), LENGTHS)
@@ -96,9 +97,9 @@ def test_a_text_in_pieces_is_the_whole_text(path: str, package: str, rng: np.ran
             piece, *state = run(package, path, given, segments=segments[:, start:end])
             pieces.append(piece)
             start = end
-        np.testing.assert_allclose(np.concatenate(pieces, axis=1), out, **EXACT)
+        np.testing.assert_allclose(np.concatenate(pieces, axis=1), out, **OPERATION)
         for mine, other in zip(state, want, strict=True):
-            np.testing.assert_allclose(mine, other, **EXACT)
+            np.testing.assert_allclose(mine, other, **OPERATION)
 
 
 @pytest.mark.parametrize("path", [CHUNKED, RECURRENT, BIDIRECTIONAL])
@@ -118,7 +119,7 @@ def test_packed_segments_are_texts_of_their_own(path: str, rng: np.random.Genera
     arrays, segments = draw(rng, 13, batch=1), np.array([[1] * 5 + [0] * 2 + [2] * 6])
     out = run("jax_transformer", path, arrays, segments=segments, chunk=4)[0]
     for part in (slice(0, 5), slice(7, 13)):
-        np.testing.assert_allclose(out[:, part], run("jax_transformer", path, cut(arrays, part), chunk=4)[0], **EXACT)
+        np.testing.assert_allclose(out[:, part], run("jax_transformer", path, cut(arrays, part), chunk=4)[0], **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -126,13 +127,13 @@ def test_the_feature_map_keeps_its_digits_and_its_slope(package: str):
     x = np.array([-80.0, -30.0, -1.0, 0.0, 2.0])
     function = operation(package, "linear_attention.reference.feature_map")
     got = array(function(tensor(package, x, "float32")))
-    np.testing.assert_allclose(got, np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))), rtol=1e-6)
+    np.testing.assert_allclose(got, np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))), **FLOAT32_OPERATION)
     if package == "jax_transformer":
         slopes = jax.vmap(jax.grad(function))(jnp.asarray(np.append(x, 1e4)))
     else:
         leaf = torch.tensor(np.append(x, 1e4), requires_grad=True)
         (slopes,) = torch.autograd.grad(function(leaf).sum(), leaf)
-    np.testing.assert_allclose(np.asarray(slopes), np.append(np.exp(np.minimum(x, 0)), 1.0), **EXACT)
+    np.testing.assert_allclose(np.asarray(slopes), np.append(np.exp(np.minimum(x, 0)), 1.0), **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

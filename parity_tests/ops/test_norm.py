@@ -13,7 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 from transformers.models.qwen3_next.modeling_qwen3_next import l2norm
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, agreed, array, call, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, agreed, array, call, operation, tensor
+from parity_tests.tolerances import DIFFERENCES, LARGE_MEAN, OPERATION
 
 
 def layer_norm(x: np.ndarray, scale: np.ndarray | None, bias: np.ndarray | None, eps: float) -> np.ndarray:
@@ -38,7 +39,7 @@ def gradient(package: str, path: str, x: np.ndarray, *arguments: Any) -> np.ndar
 def test_layer_norm_is_its_formula(shape: tuple[int, ...] | None, biased: bool, rng: np.random.Generator):
     x = rng.normal(size=(2, 5, 3, 8))
     scale, bias = None if shape is None else rng.normal(size=shape), rng.normal(size=shape or (8,)) if biased else None
-    np.testing.assert_allclose(agreed("norm.layer_norm", x, scale, bias, 0.1), layer_norm(x, scale, bias, 0.1), **EXACT)
+    np.testing.assert_allclose(agreed("norm.layer_norm", x, scale, bias, 0.1), layer_norm(x, scale, bias, 0.1), **OPERATION)
 
 
 @pytest.mark.parametrize("cast", ["before_weight", "after_weight"])
@@ -46,13 +47,13 @@ def test_layer_norm_is_its_formula(shape: tuple[int, ...] | None, biased: bool, 
 def test_rms_norm_is_its_formula(shape: tuple[int, ...] | None, cast: str, rng: np.random.Generator):
     x, scale = rng.normal(size=(2, 5, 3, 8)), None if shape is None else rng.normal(size=shape)
     want = x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.1) * (1.0 if scale is None else scale)
-    np.testing.assert_allclose(agreed("norm.rms_norm", x, scale, 0.1, cast), want, **EXACT)
+    np.testing.assert_allclose(agreed("norm.rms_norm", x, scale, 0.1, cast), want, **OPERATION)
 
 
 def test_scale_norm_divides_by_the_length_plus_epsilon(rng: np.random.Generator):
     x, weight = rng.normal(size=(2, 3, 8)), rng.normal(size=1)
     want = weight * x / (np.linalg.norm(x, axis=-1, keepdims=True) + 0.1)
-    np.testing.assert_allclose(agreed("norm.scale_norm", x, weight, 0.1), want, **EXACT)
+    np.testing.assert_allclose(agreed("norm.scale_norm", x, weight, 0.1), want, **OPERATION)
 
 
 def test_scale_norm_divides_by_the_clamped_length(rng: np.random.Generator):
@@ -60,14 +61,14 @@ def test_scale_norm_divides_by_the_clamped_length(rng: np.random.Generator):
     length = torch.norm(torch.tensor(x), dim=-1, keepdim=True)
     assert {bool(short) for short in (length < 0.1).flatten()} == {True, False}
     want = x * (weight / length.clamp(min=0.1).numpy())  # the paper's code
-    np.testing.assert_allclose(agreed("norm.scale_norm", x, weight, 0.1, "clamp"), want, **EXACT)
+    np.testing.assert_allclose(agreed("norm.scale_norm", x, weight, 0.1, "clamp"), want, **OPERATION)
 
 
 def test_l2_norm_is_its_formula(rng: np.random.Generator):
     x = rng.normal(size=(2, 3, 8))
     got = agreed("norm.l2_norm", x, 0.1)
-    np.testing.assert_allclose(got, x / np.sqrt((x**2).sum(-1, keepdims=True) + 0.1), **EXACT)
-    np.testing.assert_allclose(got, l2norm(torch.tensor(x), eps=0.1), **EXACT)
+    np.testing.assert_allclose(got, x / np.sqrt((x**2).sum(-1, keepdims=True) + 0.1), **OPERATION)
+    np.testing.assert_allclose(got, l2norm(torch.tensor(x), eps=0.1), **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -76,8 +77,8 @@ def test_layer_norm_survives_a_large_mean(package: str, rng: np.random.Generator
     x = (1e4 + rng.normal(size=(4, 64))).astype(np.float32)
     got = call(package, "norm.layer_norm", x, np.ones(64, np.float32), None, 1e-5)
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, layer_norm(x.astype(np.float64), np.ones(64), None, 1e-5), atol=2e-3)
-    np.testing.assert_allclose(got, torch.nn.functional.layer_norm(torch.tensor(x), (64,)), atol=2e-3)
+    np.testing.assert_allclose(got, layer_norm(x.astype(np.float64), np.ones(64), None, 1e-5), **LARGE_MEAN)
+    np.testing.assert_allclose(got, torch.nn.functional.layer_norm(torch.tensor(x), (64,)), **LARGE_MEAN)
 
 
 SUMS = [
@@ -168,7 +169,7 @@ def test_gradients_are_those_of_differences(path: str, rng: np.random.Generator)
     }[path]
     for package in PACKAGES:
         ends = [call(package, path, x + sign * step * np.eye(8), *options).sum(-1) for sign in (1, -1)]
-        np.testing.assert_allclose(gradient(package, path, x, *options)[0], (ends[0] - ends[1]) / (2 * step), atol=1e-8)
+        np.testing.assert_allclose(gradient(package, path, x, *options)[0], (ends[0] - ends[1]) / (2 * step), **DIFFERENCES)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

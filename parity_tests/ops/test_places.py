@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from jax_transformer.ops.routing import admit, expert_capacity
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, call, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, array, call, operation, tensor
+from parity_tests.tolerances import OPERATION
 
 E, N, K = 5, 23, 3
 
@@ -96,12 +97,12 @@ def test_an_expert_takes_the_tokens_that_want_it_most(padded: bool, factor: floa
         options = {"real": tensor(package, real)} if padded else {}
         got = operation(package, "routing.expert_choice")(tensor(package, logits), factor, **options)
         tokens, weights, probabilities = (array(x) for x in got)
-        np.testing.assert_allclose(probabilities, scores, **EXACT)
+        np.testing.assert_allclose(probabilities, scores, **OPERATION)
         assert tokens.shape == weights.shape == (E, min(math.ceil(Fraction(str(factor)) * N / E), N))
         for e in range(E):
             best = sorted(np.flatnonzero(real), key=lambda n: -scores[n, e])[:capacity]
             np.testing.assert_array_equal(tokens[e], best + [N] * (tokens.shape[1] - capacity))
-            np.testing.assert_allclose(weights[e, :capacity], scores[best, e], **EXACT)
+            np.testing.assert_allclose(weights[e, :capacity], scores[best, e], **OPERATION)
             assert not weights[e, capacity:].any()
 
 
@@ -126,7 +127,7 @@ def test_what_is_taken_is_weighed_with_the_same_gradient(padded: bool, rng: np.r
         else:
             leaf = torch.tensor(logits, requires_grad=True)
             gradients.append(array(torch.autograd.grad(total(leaf), leaf)[0]))
-    np.testing.assert_allclose(*gradients, **EXACT)
+    np.testing.assert_allclose(*gradients, **OPERATION)
     assert np.abs(gradients[0]).max() > 0.01
     assert not padded or not gradients[0][~real].any()
 

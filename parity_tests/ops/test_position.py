@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
+from parity_tests.tolerances import HALF_BFLOAT16, MODULE, OPERATION
 
 ROTARY, HEAD = 6, 8
 
@@ -27,7 +28,7 @@ def turned_by(
 def rope(x: np.ndarray, positions: np.ndarray, layout: str) -> np.ndarray:
     """The rotated ``x``, after checking that both packages have the same."""
     ours, theirs = (turned_by(package, x, positions, layout) for package in PACKAGES)
-    np.testing.assert_allclose(theirs, ours, **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
     return ours
 
 
@@ -36,7 +37,7 @@ def test_pairs_turn_by_position_times_frequency(rng: np.random.Generator):
     turned = rope(x, positions, "interleaved")
     pairs = x[..., 0:ROTARY:2] + 1j * x[..., 1:ROTARY:2]
     want = pairs * np.exp(1j * positions[:, :, None, None] * 100.0 ** (-np.arange(3) * 2 / ROTARY))
-    np.testing.assert_allclose(turned[..., 0:ROTARY:2] + 1j * turned[..., 1:ROTARY:2], want, **EXACT)
+    np.testing.assert_allclose(turned[..., 0:ROTARY:2] + 1j * turned[..., 1:ROTARY:2], want, **OPERATION)
     np.testing.assert_array_equal(turned[..., ROTARY:], x[..., ROTARY:])
 
 
@@ -44,14 +45,14 @@ def test_the_layouts_are_the_same_up_to_a_permutation(rng: np.random.Generator):
     x, positions = rng.normal(size=(2, 5, 3, HEAD)), rng.integers(0, 50, (2, 5)).astype(np.int32)
     order = [0, 2, 4, 1, 3, 5, 6, 7]
     half, interleaved = rope(x[..., order], positions, "half"), rope(x, positions, "interleaved")
-    np.testing.assert_allclose(half, interleaved[..., order], **EXACT)
+    np.testing.assert_allclose(half, interleaved[..., order], **OPERATION)
     assert np.abs(rope(x, positions, "half") - interleaved).max() > 0.1
 
 
 def test_a_reversed_pair_turns_backwards(rng: np.random.Generator):
     x, positions = rng.normal(size=(2, 5, 3, HEAD)), rng.integers(1, 50, (2, 5)).astype(np.int32)
     backwards = rope(x, positions, "half_reversed")
-    np.testing.assert_allclose(backwards, rope(x, -positions, "half"), **EXACT)
+    np.testing.assert_allclose(backwards, rope(x, -positions, "half"), **OPERATION)
     assert np.abs(backwards - rope(x, positions, "half")).max() > 0.1
 
 
@@ -60,7 +61,7 @@ def test_scores_depend_on_the_distance_alone(layout: str, rng: np.random.Generat
     q, k = (np.tile(rng.normal(size=HEAD), (1, 4, 1, 1)) for _ in range(2))
     q, k = (rope(x, np.array([at], np.int32), layout)[0, :, 0] for x, at in ((q, [7, 1007, 7, 1007]), (k, [3, 1003, 4, 1004])))
     scores = (q * k).sum(-1)
-    np.testing.assert_allclose(scores[::2], scores[1::2], rtol=1e-10)
+    np.testing.assert_allclose(scores[::2], scores[1::2], **MODULE)
     assert abs(scores[0] - scores[2]) > 1e-3
 
 
@@ -69,7 +70,7 @@ def test_bfloat16_positions_do_not_collide(package: str):
     # 1000 and 1001 are the same number in bfloat16.
     x = np.tile([1.0, 0.0], (1, 2, 1, HEAD // 2))
     turned = turned_by(package, x, np.array([[1000, 1001]], np.int32), "interleaved", "bfloat16")
-    np.testing.assert_allclose(turned[0, :, 0, 0], np.cos([1000.0, 1001.0]), atol=2**-8)
+    np.testing.assert_allclose(turned[0, :, 0, 0], np.cos([1000.0, 1001.0]), atol=HALF_BFLOAT16)
 
 
 @pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
@@ -80,11 +81,11 @@ def test_each_token_may_have_frequencies_of_its_own(layout: str, rng: np.random.
         array(operation(package, "position.apply_rope")(*(tensor(package, each) for each in (x, positions, own)), layout))
         for package in PACKAGES
     ]
-    np.testing.assert_allclose(results[1], results[0], **EXACT)
+    np.testing.assert_allclose(results[1], results[0], **OPERATION)
     apply = operation("jax_transformer", "position.apply_rope")
     for b, t in np.ndindex(2, 5):
         one = apply(jnp.asarray(x[b : b + 1, t : t + 1]), jnp.asarray(positions[b : b + 1, t : t + 1]), own[b, t], layout)
-        np.testing.assert_allclose(results[0][b, t], np.asarray(one)[0, 0], **EXACT)
+        np.testing.assert_allclose(results[0][b, t], np.asarray(one)[0, 0], **OPERATION)
 
 
 @pytest.mark.parametrize("layout", ["half", "half_reversed", "interleaved"])
@@ -93,7 +94,7 @@ def test_a_magnitude_multiplies_what_rotates_alone(layout: str, rng: np.random.G
     once = rope(x, positions, layout)
     for package in PACKAGES:
         scaled = turned_by(package, x, positions, layout, magnitude=1.25)
-        np.testing.assert_allclose(scaled[..., :ROTARY], 1.25 * once[..., :ROTARY], **EXACT)
+        np.testing.assert_allclose(scaled[..., :ROTARY], 1.25 * once[..., :ROTARY], **OPERATION)
         np.testing.assert_array_equal(scaled[..., ROTARY:], x[..., ROTARY:])
 
 

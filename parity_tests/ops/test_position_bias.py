@@ -12,7 +12,8 @@ from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, agreed, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, agreed, array, operation, tensor
+from parity_tests.tolerances import FLOAT32_OPERATION, OPERATION
 
 HEADS = [1, 2, 3, 6, 8, 12, 16, 20, 25]
 
@@ -33,22 +34,22 @@ def alibi(package: str, offsets: np.ndarray, by: np.ndarray, dtype: str) -> np.n
 @pytest.mark.parametrize("num_heads", HEADS)
 def test_slopes_are_those_of_bloom(num_heads: int):
     want = build_alibi_tensor(torch.ones(1, 2), num_heads, torch.float32)[:, 0, 1].numpy()
-    np.testing.assert_allclose(slopes(num_heads, 8.0), want, rtol=2e-6)
+    np.testing.assert_allclose(slopes(num_heads, 8.0), want, **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize("num_heads", HEADS)
 @pytest.mark.parametrize("max_bias", [8.0, 6.0, 12.0])
 def test_slopes_are_those_of_mpt(num_heads: int, max_bias: float):
     want = -build_mpt_alibi_tensor(num_heads, 2, max_bias)[:, 0, 0].numpy()
-    np.testing.assert_allclose(slopes(num_heads, max_bias), want, rtol=2e-6)
+    np.testing.assert_allclose(slopes(num_heads, max_bias), want, **FLOAT32_OPERATION)
 
 
 def test_alibi_falls_with_the_distance_in_either_direction(rng: np.random.Generator):
     offsets, by = rng.integers(-900, 900, (2, 4, 5)).astype(np.int32), slopes(3, 8.0)
     ours, theirs = (alibi(package, offsets, by, "float64") for package in PACKAGES)
     assert ours.dtype == theirs.dtype == np.float64
-    np.testing.assert_allclose(theirs, ours, **EXACT)
-    np.testing.assert_allclose(ours, -by[None, :, None, None] * np.abs(offsets)[:, None], **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
+    np.testing.assert_allclose(ours, -by[None, :, None, None] * np.abs(offsets)[:, None], **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -93,7 +94,7 @@ def test_a_bucket_s_gradient_is_the_sum_over_its_places(package: str, rng: np.ra
     table, buckets, weights = rng.normal(size=(5, 3)), rng.integers(0, 5, (2, 4, 6)), rng.normal(size=(2, 3, 4, 6))
     got = gradient(package, operation(package, "position_bias.bucket_bias"), table, buckets, weights)
     want = np.stack([np.where(buckets[:, None] == row, weights, 0.0).sum((0, 2, 3)) for row in range(5)])
-    np.testing.assert_allclose(got, want, **EXACT)
+    np.testing.assert_allclose(got, want, **OPERATION)
 
 
 def gradient(package: str, bias: Any, table: np.ndarray, buckets: np.ndarray, weights: np.ndarray) -> np.ndarray:

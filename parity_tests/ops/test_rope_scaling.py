@@ -8,12 +8,11 @@ import torch
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
+from parity_tests.tolerances import FLOAT32_OPERATION, OPERATION
 
 ORIGINAL = 48
 DTYPES = ("float32", "float64")
-RELEASED = {"rtol": 2e-6}
-"""transformers computes in float32."""
 
 
 def host(name: str, *arguments: Any) -> Any:
@@ -43,7 +42,7 @@ def on_device(name: str, frequencies: np.ndarray, lengths: np.ndarray, *rest: An
         for package, kind in kinds
     )
     assert ours.dtype == theirs.dtype == np.dtype(dtype)
-    np.testing.assert_allclose(theirs, ours, rtol=1e-13 if dtype == "float64" else 1e-6)
+    np.testing.assert_allclose(theirs, ours, **(OPERATION if dtype == "float64" else FLOAT32_OPERATION))
     return ours
 
 
@@ -51,12 +50,12 @@ def on_device(name: str, frequencies: np.ndarray, lengths: np.ndarray, *rest: An
 @pytest.mark.parametrize("factor", [1.0, 8.0])
 def test_linear_is_that_of_transformers(base: float, dim: int, factor: float):
     want = released("linear", base, dim, factor=factor)
-    np.testing.assert_allclose(host("linear", plain(base, dim), factor), want, **RELEASED)
+    np.testing.assert_allclose(host("linear", plain(base, dim), factor), want, **FLOAT32_OPERATION)
 
 
 def test_ntk_slows_the_slowest_pair_by_the_factor_and_keeps_the_fastest():
     before, after = plain(100.0, 6), plain(host("ntk_base", 100.0, 6, 8.0), 6)
-    np.testing.assert_allclose(before[-1] / after[-1], 8.0, rtol=1e-12)
+    np.testing.assert_allclose(before[-1] / after[-1], 8.0, **OPERATION)
     assert after[0] == before[0] == 1.0
 
 
@@ -67,7 +66,7 @@ def test_yarn_is_that_of_transformers(base: float, dim: int, original: int, trun
     rest = {"truncate": truncate, "beta_fast": betas[0], "beta_slow": betas[1]}
     want = released("yarn", base, dim, factor=16.0, original_max_position_embeddings=original, **rest)
     got = host("yarn", plain(base, dim), base, 16.0, original, betas, truncate)
-    np.testing.assert_allclose(got, want, **RELEASED)
+    np.testing.assert_allclose(got, want, **FLOAT32_OPERATION)
     shares = got / plain(base, dim)
     assert shares[0] == 1.0
     np.testing.assert_allclose(shares[-1], 1 / 16)
@@ -81,14 +80,14 @@ def test_yarn_rounds_its_bounds_only_if_asked():
 
 def test_yarn_s_bounds_may_lie_beyond_the_last_pair():
     want = released("yarn", 100.0, 8, factor=4.0, original_max_position_embeddings=1000)
-    np.testing.assert_allclose(host("yarn", plain(100.0, 8), 100.0, 4.0, 1000, (32.0, 1.0), True), want, **RELEASED)
+    np.testing.assert_allclose(host("yarn", plain(100.0, 8), 100.0, 4.0, 1000, (32.0, 1.0), True), want, **FLOAT32_OPERATION)
 
 
 @pytest.mark.parametrize(("base", "original"), [(1.5, 86), (10_000.0, 8)])
 def test_yarn_steps_where_both_bounds_are_one_pair(base: float, original: int):
     # Two pairs, so few that the bounds meet: above the last or at the first.
     want = released("yarn", base, 4, factor=4.0, original_max_position_embeddings=original, beta_fast=7.0, beta_slow=5.0)
-    np.testing.assert_allclose(host("yarn", plain(base, 4), base, 4.0, original, (7.0, 5.0), True), want, **RELEASED)
+    np.testing.assert_allclose(host("yarn", plain(base, 4), base, 4.0, original, (7.0, 5.0), True), want, **FLOAT32_OPERATION)
 
 
 def test_yarn_keeps_what_is_fast_enough_and_interpolates_what_never_turns():
@@ -103,7 +102,7 @@ def test_llama3_is_that_of_transformers(base: float, dim: int, original: int, bo
     rest = {"low_freq_factor": bounds[0], "high_freq_factor": bounds[1], "original_max_position_embeddings": original}
     want = released("llama3", base, dim, factor=8.0, **rest)
     got = host("llama3", plain(base, dim), 8.0, original, bounds)
-    np.testing.assert_allclose(got, want, **RELEASED)
+    np.testing.assert_allclose(got, want, **FLOAT32_OPERATION)
     shares = got / plain(base, dim)
     assert shares[0] == 1.0
     assert shares[-1] == 1 / 8
@@ -117,10 +116,10 @@ def test_dynamic_ntk_is_that_of_transformers_for_each_token_s_own_length(base: f
     each = {dtype: on_device("dynamic_ntk", plain(base, dim), lengths, factor, ORIGINAL, dtype=dtype) for dtype in DTYPES}
     for index, length in np.ndenumerate(lengths):
         np.testing.assert_allclose(
-            each["float32"][index], released("dynamic", base, dim, int(length), factor=factor), **RELEASED
+            each["float32"][index], released("dynamic", base, dim, int(length), factor=factor), **FLOAT32_OPERATION
         )
         stretch = host("ntk_base", base, dim, factor * max(length, ORIGINAL) / ORIGINAL - (factor - 1))
-        np.testing.assert_allclose(each["float64"][index], plain(stretch, dim), rtol=1e-12)
+        np.testing.assert_allclose(each["float64"][index], plain(stretch, dim), **OPERATION)
     np.testing.assert_array_equal(each["float64"][0, :2], np.tile(plain(base, dim), (2, 1)))
     assert not np.array_equal(each["float64"][0, 2], plain(base, dim))
 
@@ -132,7 +131,9 @@ def test_longrope_takes_the_long_factors_beyond_the_original_length_alone():
     for index, length in np.ndenumerate(lengths):
         lists = {"short_factor": list(factors[0]), "long_factor": list(factors[1])}
         rest = {"original_max_position_embeddings": ORIGINAL, "factor": 4.0, **lists}
-        np.testing.assert_allclose(each["float32"][index], released("longrope", 100.0, 6, int(length), **rest), **RELEASED)
         np.testing.assert_allclose(
-            each["float64"][index], plain(100.0, 6) / np.asarray(factors[int(length > ORIGINAL)]), **EXACT
+            each["float32"][index], released("longrope", 100.0, 6, int(length), **rest), **FLOAT32_OPERATION
+        )
+        np.testing.assert_allclose(
+            each["float64"][index], plain(100.0, 6) / np.asarray(factors[int(length > ORIGINAL)]), **OPERATION
         )

@@ -18,7 +18,8 @@ from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeTopKRouter
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
+from parity_tests.tolerances import FLOAT32_OPERATION, OPERATION
 
 E, K = 12, 4
 V2, V3 = {"groups": (4, 2, 1)}, {"groups": (4, 2, 2)}
@@ -91,7 +92,7 @@ def test_a_rule_is_that_of_its_family(family: str, rng: np.random.Generator):
     for package in PACKAGES:
         got = route(package, rule, logits, bias, dtype="float32")
         assert got[1].dtype == got[2].dtype == np.float32
-        np.testing.assert_allclose(spread(*got[:2]), spread(experts, weights), rtol=2e-6)
+        np.testing.assert_allclose(spread(*got[:2]), spread(experts, weights), **FLOAT32_OPERATION)
         assert "bias" not in options or (np.sort(got[0]) != np.sort(route(package, rule, logits, 0 * bias)[0])).any()
 
 
@@ -103,17 +104,17 @@ def test_both_packages_choose_the_best_k_and_weigh_them_alike(rule: str, k: int,
     np.testing.assert_array_equal(experts, theirs[0])
     for mine, other in zip((weights, probabilities), theirs[1:], strict=True):
         assert mine.dtype == other.dtype == np.float64
-        np.testing.assert_allclose(mine, other, **EXACT)
+        np.testing.assert_allclose(mine, other, **OPERATION)
     assert experts.shape == weights.shape == (5, 7, k)
     assert (np.diff(np.sort(experts)) > 0).all()
-    np.testing.assert_allclose(probabilities.sum(-1), 1, **EXACT)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, **OPERATION)
     if "bias" not in RULES[rule][1]:
         assert (np.diff(weights) <= 0).all()
     raw = 1 / (1 + np.exp(-logits)) if "sigmoid" in rule else np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     raw = np.take_along_axis(raw, experts, -1)
     if rule not in ("softmax", "best groups", "sigmoid, as it is"):
         raw = raw / np.maximum(raw.sum(-1, keepdims=True), 0.3 if rule == "biased" else 0)
-    np.testing.assert_allclose(weights, RULES[rule][1].get("scale", 1.0) * raw, **EXACT)
+    np.testing.assert_allclose(weights, RULES[rule][1].get("scale", 1.0) * raw, **OPERATION)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -157,7 +158,7 @@ def test_gradients_are_the_same_and_the_bias_has_none(rule: str, rng: np.random.
             leaves = [torch.tensor(x, requires_grad=True) for x in (logits, bias)]
             found.append(torch.autograd.grad(total(*leaves), leaves, allow_unused=True, materialize_grads=True))
     for mine, other in zip(*found, strict=True):
-        np.testing.assert_allclose(array(mine), array(other), **EXACT)
+        np.testing.assert_allclose(array(mine), array(other), **OPERATION)
     assert np.abs(array(found[0][0])).max() > 0.1
     assert not np.any(array(found[0][1]))
 

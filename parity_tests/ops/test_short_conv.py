@@ -5,8 +5,9 @@ import pytest
 import torch
 from transformers.models.qwen3_next.modeling_qwen3_next import causal_conv1d_fn, causal_conv1d_update
 
-from parity_tests.ops.pairs import EXACT, PACKAGES
+from parity_tests.ops.pairs import PACKAGES
 from parity_tests.ops.sequences import agreed_results, cut, packed, run
+from parity_tests.tolerances import HALF_BFLOAT16, OPERATION
 
 CONV = "delta_rule.short_conv.short_conv"
 CHANNELS, WIDTH = 5, 4
@@ -29,8 +30,8 @@ def test_it_is_the_convolution_of_torch_then_silu(width: int, length: int, rng: 
     conv = torch.nn.functional.conv1d(x, weight[:, None], padding=width - 1, groups=CHANNELS)[..., :length]
     want = torch.nn.functional.silu(conv).mT.numpy()
     out, state = agreed_results(CONV, arrays).outputs
-    np.testing.assert_allclose(out, want, **EXACT)
-    np.testing.assert_allclose(out, causal_conv1d_fn(x, weight, activation="silu").mT.numpy(), **EXACT)
+    np.testing.assert_allclose(out, want, **OPERATION)
+    np.testing.assert_allclose(out, causal_conv1d_fn(x, weight, activation="silu").mT.numpy(), **OPERATION)
     columns = np.concatenate([np.zeros((4, width - 1, CHANNELS)), arrays["x"]], axis=1)
     np.testing.assert_array_equal(state, columns[:, length:])
 
@@ -50,7 +51,7 @@ def test_a_column_of_another_segment_counts_as_zeros(length: int, rng: np.random
             window = np.concatenate([np.zeros((WIDTH, CHANNELS)), columns])[-WIDTH:]
             total = (weight.T * window).sum(0)
             want = total / (1 + np.exp(-total)) if segments[b, t] else np.zeros(CHANNELS)
-            np.testing.assert_allclose(out[b, t], want, **EXACT)
+            np.testing.assert_allclose(out[b, t], want, **OPERATION)
             if [t] == list(real[-1:]):
                 np.testing.assert_array_equal(state[b], window[1:])
         if not real.size:
@@ -69,7 +70,7 @@ def test_a_text_in_pieces_is_the_whole_text(package: str, rng: np.random.Generat
             piece, after = run(package, CONV, given, segments=segments[:, start:end])
             pieces.append(piece)
             start, state = end, {"state": after}
-        np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, **EXACT)
+        np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, **OPERATION)
         np.testing.assert_array_equal(state["state"], last)
 
 
@@ -79,7 +80,7 @@ def test_a_decoding_step_is_that_of_transformers(package: str, rng: np.random.Ge
     out, state = run(package, CONV, arrays | {"state": past})
     window = torch.tensor(past).mT.contiguous()
     want = causal_conv1d_update(torch.tensor(arrays["x"]).mT, window, torch.tensor(arrays["weight"]), activation="silu")
-    np.testing.assert_allclose(out, want.mT.numpy(), **EXACT)
+    np.testing.assert_allclose(out, want.mT.numpy(), **OPERATION)
     np.testing.assert_array_equal(state, window.mT.numpy())
 
 
@@ -89,7 +90,7 @@ def test_padding_adds_nothing_and_gets_zeros(rng: np.random.Generator):
     garbage = arrays | {"x": np.where(hidden[:, :, None], 1e3, arrays["x"])}
     got, want = (agreed_results(CONV, x, segments=segments) for x in (garbage, arrays))
     for mine, other in zip((*got.outputs, *got.gradients), (*want.outputs, *want.gradients), strict=True):
-        np.testing.assert_allclose(mine, other, **EXACT)
+        np.testing.assert_allclose(mine, other, **OPERATION)
     assert not got.outputs[0][hidden].any()
     assert not got.gradients[1][hidden].any()
 
@@ -99,7 +100,7 @@ def test_padding_inside_a_segment_counts_as_zeros(rng: np.random.Generator):
     emptied = arrays | {"x": np.where(segments[:, :, None], arrays["x"], 0.0)}
     want, columns = run("jax_transformer", CONV, emptied)
     out, state = agreed_results(CONV, arrays, segments=segments).outputs
-    np.testing.assert_allclose(out, np.where(segments[:, :, None], want, 0.0), **EXACT)
+    np.testing.assert_allclose(out, np.where(segments[:, :, None], want, 0.0), **OPERATION)
     np.testing.assert_array_equal(state, columns)
 
 
@@ -108,4 +109,4 @@ def test_bfloat16_is_added_up_in_float32(package: str):
     # In bfloat16, 256 + 1 is 256, and 256 + 1 - 256 nothing.
     x, weight = np.array([256.0, 1.0, -256.0]).reshape(1, 3, 1), np.ones((1, 3))
     out, _ = run(package, CONV, {"x": x, "weight": weight}, dtype="bfloat16")
-    np.testing.assert_allclose(out[0, 2, 0], 1 / (1 + np.exp(-1)), rtol=2**-8)
+    np.testing.assert_allclose(out[0, 2, 0], 1 / (1 + np.exp(-1)), rtol=HALF_BFLOAT16)

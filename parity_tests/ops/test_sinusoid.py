@@ -7,7 +7,8 @@ from transformers.models.marian.modeling_marian import MarianSinusoidalPositiona
 from transformers.models.pegasus.modeling_pegasus import PegasusSinusoidalPositionalEmbedding
 from transformers.models.xglm.modeling_xglm import XGLMSinusoidalPositionalEmbedding
 
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
+from parity_tests.tolerances import FLOAT32_MODULE, FLOAT32_OPERATION, HALF_BFLOAT16, OPERATION
 
 DIM, LENGTH = 10, 40
 
@@ -23,7 +24,7 @@ def agreed(positions: np.ndarray, layout: str, denominator: str) -> np.ndarray:
     """In float64, after checking that both packages have the same."""
     ours, theirs = (vectors(package, positions, layout, denominator) for package in PACKAGES)
     assert ours.dtype == theirs.dtype == np.float64
-    np.testing.assert_allclose(theirs, ours, **EXACT)
+    np.testing.assert_allclose(theirs, ours, **OPERATION)
     return ours
 
 
@@ -36,18 +37,18 @@ def test_interleaved_is_the_formula_of_the_paper():
     for position in range(LENGTH):
         for i in range(DIM // 2):
             angle = position / 10_000.0 ** (2 * i / DIM)
-            np.testing.assert_allclose(got[position, 2 * i : 2 * i + 2], [np.sin(angle), np.cos(angle)], atol=1e-12)
+            np.testing.assert_allclose(got[position, 2 * i : 2 * i + 2], [np.sin(angle), np.cos(angle)], **OPERATION)
 
 
 @pytest.mark.parametrize("released", [MarianSinusoidalPositionalEmbedding, PegasusSinusoidalPositionalEmbedding])
 def test_halves_are_those_of_marian_and_pegasus(released: type):
     want = released(LENGTH, DIM).create_weight().numpy()
-    np.testing.assert_allclose(agreed(counted(), "halves", "half")[0], want, atol=1e-7)
+    np.testing.assert_allclose(agreed(counted(), "halves", "half")[0], want, **FLOAT32_OPERATION)
 
 
 def test_halves_over_one_less_are_those_of_xglm():
     want = XGLMSinusoidalPositionalEmbedding.get_embedding(LENGTH, DIM).numpy()
-    np.testing.assert_allclose(agreed(counted(), "halves", "half_minus_one")[0], want, atol=1e-5)
+    np.testing.assert_allclose(agreed(counted(), "halves", "half_minus_one")[0], want, **FLOAT32_MODULE)
     assert np.abs(want - agreed(counted(), "halves", "half")[0]).max() > 0.1
 
 
@@ -64,4 +65,4 @@ def test_bfloat16_vectors_are_those_of_wide_angles():
     positions = np.array([[1000, 1001]], np.int32)
     ours, theirs = (vectors(package, positions, "interleaved", "half", "bfloat16") for package in PACKAGES)
     np.testing.assert_array_equal(theirs, ours)
-    np.testing.assert_allclose(ours[0, :, 0], np.sin([1000.0, 1001.0]), atol=2**-8)
+    np.testing.assert_allclose(ours[0, :, 0], np.sin([1000.0, 1001.0]), atol=HALF_BFLOAT16)

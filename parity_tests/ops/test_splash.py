@@ -13,6 +13,7 @@ from jax_transformer.ops.attention.reference import softmax_attention
 from jax_transformer.ops.attention.splash import splash_attention
 from jax_transformer.ops.mask import bidirectional_mask, causal_mask
 from parity_tests.ops.packing import packed
+from parity_tests.tolerances import FLOAT32_GRADIENT, FLOAT32_MODULE
 
 SCALE, LENGTH = 0.37, 256
 
@@ -49,9 +50,9 @@ def test_the_kernel_gives_the_definition_and_its_gradients(
     with jax.enable_x64(False):  # the kernel counts blocks in int32
         (got, pull), (want, defined) = (jax.vjp(form, *given) for form in (interpreted, definition))
         gradients, truths = (jax.tree.leaves(p(jnp.cos(want))) for p in (pull, defined))
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=5e-6)
+    np.testing.assert_allclose(got, want, **FLOAT32_MODULE)
     for mine, other in zip(gradients, truths, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(mine, other, **FLOAT32_GRADIENT)
 
 
 def test_what_the_kernel_cannot_compute_is_refused(rng: np.random.Generator):

@@ -11,10 +11,10 @@ import torch
 from jax_transformer.ops.attention import windowed
 from jax_transformer.ops.dropout import Noise
 from parity_tests.ops.packing import packed
-from parity_tests.ops.pairs import EXACT, PACKAGES, array, operation, tensor
+from parity_tests.ops.pairs import PACKAGES, array, operation, tensor
+from parity_tests.tolerances import MODULE, OPERATION
 
 SCALE, HEADS = 0.37, 6
-CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
 SIZES = [(1, 1), (5, 9), (64, 64), (65, 1), (70, 9), (70, 300), (200, 9), (200, 64), (200, 70)]
 """Lengths and windows. Blocks have 64 tokens or as many as the window: one block, exactly one, barely two, and several."""
@@ -76,8 +76,8 @@ def assert_defined(given: dict[str, np.ndarray], *how: Any):
     want = results("torch_reference", "reference", given, *how)
     ours, theirs = (results(package, "windowed", given, *how) for package in PACKAGES)
     for mine, other, defined in zip(ours, theirs, want, strict=True):
-        np.testing.assert_allclose(mine, other, **EXACT)
-        np.testing.assert_allclose(mine, defined, **CLOSE)
+        np.testing.assert_allclose(mine, other, **OPERATION)
+        np.testing.assert_allclose(mine, defined, **MODULE)
 
 
 @pytest.mark.parametrize("causal", [True, False])

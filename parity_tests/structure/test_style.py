@@ -23,6 +23,28 @@ def test_files_fit_in_one_sitting():
     assert not {name: length for name, length in lengths.items() if length > MAX_FILE}
 
 
+def test_tolerances_live_in_one_file():
+    paths = [path for path in files("parity_tests") if path.name != "tolerances.py"]
+    assert not [label(path, node) for path in paths for node in ast.walk(parse(path)) if _is_a_tolerance_of_its_own(node)]
+
+
+def _is_a_tolerance_of_its_own(node: ast.AST) -> bool:
+    """A number for ``rtol`` or ``atol`` other than 0, a dict of them, or a relative error that is compared with a number."""
+    if isinstance(node, ast.keyword):
+        return node.arg in ("rtol", "atol", "rel", "abs") and _is_number(node.value)
+    if isinstance(node, ast.Dict):
+        return bool({key.value for key in node.keys if isinstance(key, ast.Constant)} & {"rtol", "atol"})
+    return (
+        isinstance(node, ast.Compare) and "relative_error(" in ast.unparse(node.left) and any(map(_is_number, node.comparators))
+    )
+
+
+def _is_number(node: ast.expr) -> bool:
+    """A number other than 0, also one computed from nothing but numbers."""
+    named = any(isinstance(part, ast.Name) for part in ast.walk(node))
+    return not named and not (isinstance(node, ast.Constant) and node.value == 0)
+
+
 def test_functions_fit_on_a_screen():
     lengths = {label(path, node): 1 + node.end_lineno - node.lineno for path in files() for node in functions(path)}
     assert not {name: length for name, length in lengths.items() if length > MAX_FUNCTION}

@@ -17,6 +17,7 @@ from jax_transformer.nn.params import get_params
 from jax_transformer.train.loop import train
 from jax_transformer.train.objective import TASK, Batch, has_segments
 from jax_transformer.train.step import make_eval_step
+from parity_tests.tolerances import FLOAT32_MODEL, FLOAT32_MODULE, FLOAT32_OPERATION, relative_error
 from parity_tests.train.objectives import NAMES, hybrid, objective_run
 from parity_tests.train.restored import restore_params
 from parity_tests.train.runs import killed_after
@@ -57,7 +58,7 @@ def test_torch_reads_the_export_of_a_hybrid_and_agrees(tmp_path: Path, rng: np.r
     want = np.asarray(model(tokens, segments=segments)[0])
     with torch.no_grad():
         got = torch_reference.load_pretrained(tmp_path / "model")(tokens, segments=segments)[0].numpy()
-    np.testing.assert_allclose(got[segments != 0], want[segments != 0], rtol=0, atol=1e-5 * np.abs(want).max())
+    assert relative_error(got[segments != 0], want[segments != 0]) <= FLOAT32_MODEL
 
 
 def batch_of(run: config.Run, folder: Path) -> Batch:
@@ -81,7 +82,7 @@ def test_the_loss_counts_only_what_is_to_be_predicted(name: str, tmp_path: Path,
     pieces -= np.take_along_axis(np.asarray(logits, np.float64), np.asarray(targets)[..., None], axis=-1)[..., 0]
     step = make_eval_step(abstract_model(run), segmented=has_segments(run), objective=run.effective_objective)
     sums = step(get_params(model), batch)
-    np.testing.assert_allclose(sums["loss"], np.sum(pieces * weights), rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"], np.sum(pieces * weights), **FLOAT32_MODULE)
     assert sums["tokens"] == weights.sum()
 
 
@@ -109,4 +110,4 @@ def test_what_stands_in_padding_changes_nothing(name: str, tmp_path: Path, rng: 
     params = get_params(build_model(run))
     sums, again = step(params, last), step(params, filled)
     assert sums["tokens"] == again["tokens"] > 0
-    np.testing.assert_allclose(sums["loss"], again["loss"], rtol=1e-6)
+    np.testing.assert_allclose(sums["loss"], again["loss"], **FLOAT32_OPERATION)

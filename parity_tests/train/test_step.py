@@ -18,6 +18,7 @@ from jax_transformer.train.optimizer import build_optimizer, decay_mask
 from jax_transformer.train.schedule import dropout_scale, learning_rate
 from jax_transformer.train.state import init_state, make_recipe
 from jax_transformer.train.step import Batch, State, StepSettings, all_finite, make_train_step
+from parity_tests.tolerances import FLOAT32_OPERATION, MODULE, OPERATION
 from parity_tests.train.runs import tiny_model, tiny_run
 
 MESHES = {
@@ -71,7 +72,7 @@ def one_device_losses() -> tuple[list[Batch], list[float]]:
 def test_loss_does_not_depend_on_the_mesh(name: str, one_device_losses: tuple[list[Batch], list[float]]) -> None:
     batches, expected = one_device_losses
     assert max(expected) - min(expected) > 1e-3
-    np.testing.assert_allclose(losses(*MESHES[name], batches), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses(*MESHES[name], batches), expected, **FLOAT32_OPERATION)
 
 
 def test_every_array_of_the_state_is_laid_out_like_its_parameter() -> None:
@@ -106,10 +107,10 @@ def test_micro_batches_are_averaged_over_tokens(rng: np.random.Generator) -> Non
     batch = packed_batch(rng)
     whole, split = Float64(1), Float64(4)
     (one, measured), (four, measured_split) = whole.step(whole.state, batch), split.step(split.state, batch)
-    np.testing.assert_allclose(measured["loss"], measured_split["loss"], rtol=1e-12)
-    np.testing.assert_allclose(measured["grad_norm"], measured_split["grad_norm"], rtol=1e-12)
+    np.testing.assert_allclose(measured["loss"], measured_split["loss"], **OPERATION)
+    np.testing.assert_allclose(measured["grad_norm"], measured_split["grad_norm"], **OPERATION)
     for name, value in one["params"].items():
-        np.testing.assert_allclose(value, four["params"][name], rtol=1e-9, atol=1e-11, err_msg=name)
+        np.testing.assert_allclose(value, four["params"][name], **MODULE, err_msg=name)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(rng: np.random.Generator) -> None:
